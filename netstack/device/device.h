@@ -1,0 +1,20 @@
+// What the core knows of a wire: capabilities only. How frames get in and out is the embedder's
+// business (Stack::Input, Stack::NextFrame); backends turn packets and frames into device work.
+#pragma once
+
+#include <cstdint>
+
+#include "netstack/base/ip_address.h"
+
+namespace userstack {
+
+struct DeviceCapabilities {
+  MacAddress mac;                     // our own address on the wire
+  uint32_t mtu = 1500;                // largest IP packet, 576 (1280 with IPv6) .. 65535
+  bool transmit_checksum = false;     // accepts frames with Offload::checksum_needed
+  uint32_t tcp_segmentation_max = 0;  // largest IP packet it will cut by TSO (up to 65535); 0: none
+  bool udp_segmentation = false;      // accepts kUdpSegment
+  bool udp_fragmentation = false;     // accepts kUdpFragment
+};
+
+}  // namespace userstack

@@ -1,0 +1,85 @@
+// Frame: what goes out. Headers in `storage`, payload as referenced slices of send buffers; no
+// payload byte is copied here. Headers are written back to front: the transport header first, then
+// Prepend for network and link. Ownership: whoever is handed a Frame* owns it and its slice
+// references; it ends in FramePool::Release.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "netstack/arena/list.h"
+#include "netstack/arena/pool.h"
+#include "netstack/base/check.h"
+#include "netstack/packet/buffer.h"
+#include "netstack/packet/offload.h"
+#include "netstack/packet/packet.h"
+
+namespace userstack {
+
+// Room in front of the transport header: Ethernet 14, IPv6 40 or IPv4 60, an extension header or
+// two.
+inline constexpr uint16_t kFrameHeadroom = 128;
+inline constexpr uint16_t kFrameStorage = 256;
+
+struct Frame {
+  ListNode node;
+  uint16_t begin = kFrameHeadroom;  // headers occupy storage[begin, end)
+  uint16_t end = kFrameHeadroom;
+  uint8_t slice_count = 0;
+  uint16_t interface = 0;       // index of the interface it leaves by
+  uint32_t payload_length = 0;  // bytes in the slices
+  Offload offload;              // checksum_start is relative to `begin` once the link header is on
+  // The transport that waits for this frame to leave (byte accounting of its socket); nullptr for
+  // none. Opaque here.
+  void* owner = nullptr;
+  Slice slices[kMaxSlices];
+  uint8_t storage[kFrameStorage];
+
+  uint8_t* header() { return storage + begin; }
+  const uint8_t* header() const { return storage + begin; }
+  uint16_t header_length() const { return static_cast<uint16_t>(end - begin); }
+  uint32_t length() const { return header_length() + payload_length; }
+  // Room for `n` more header bytes in front.
+  uint8_t* Prepend(uint16_t n) {
+    Check(begin >= n, "frame: no headroom");
+    begin = static_cast<uint16_t>(begin - n);
+    return header();
+  }
+  // Room for `n` more header bytes behind (small payloads may be placed here too).
+  uint8_t* Append(uint16_t n) {
+    Check(end + n <= kFrameStorage, "frame: no tailroom");
+    uint8_t* p = storage + end;
+    end = static_cast<uint16_t>(end + n);
+    return p;
+  }
+  // False when all slices are taken. Takes a new reference on `buffer`.
+  [[nodiscard]] bool AddSlice(Buffer* buffer, uint32_t offset, uint32_t bytes) {
+    if (slice_count > 0) {
+      Slice& last = slices[slice_count - 1];
+      if (last.buffer == buffer && last.offset + last.length == offset) {
+        last.length += bytes;
+        payload_length += bytes;
+        return true;
+      }
+    }
+    if (slice_count == kMaxSlices) return false;
+    BufferPool::Reference(buffer);
+    slices[slice_count++] = {buffer, offset, bytes};
+    payload_length += bytes;
+    return true;
+  }
+};
+
+class FramePool {
+ public:
+  void Initialize(Arena* arena, BufferPool* buffers, uint32_t limit);
+  Frame* Allocate();
+  void Release(Frame* frame);
+  uint32_t live() const { return pool_.live(); }
+
+ private:
+  BufferPool* buffers_ = nullptr;
+  Pool<Frame> pool_;
+};
+
+}  // namespace userstack

@@ -1,0 +1,111 @@
+#include "netstack/ready/ready.h"
+
+namespace userstack {
+namespace {
+
+EventMask Wanted(const Watch& watch) {
+  return watch.interest == 0 ? 0 : watch.interest | kEventsAlways;
+}
+
+// Wakes one waiter: epoll_wait sleepers are exclusive (Linux: ep_poll adds itself with
+// __add_wait_queue_exclusive).
+void WakeOne(WatchSet& set, WakeList& wakes) {
+  Waiter* waiter = set.waiters.PopFront();
+  if (waiter != nullptr) wakes.Push(waiter);
+}
+
+void UpdateNested(WatchSet& set, EventMask edges, WakeList& wakes) {
+  const EventMask level = set.ready.empty() ? 0 : kEventIn | kEventReadNormal;
+  if (level != set.pollable.level || (edges != 0 && level != 0)) {
+    Publish(set.pollable, level, edges & level, wakes);
+  }
+}
+
+// True when somebody sleeps on the watch's set, or on a set around it.
+bool HasSleeper(const WatchSet& set) {
+  if (!set.waiters.empty()) return true;
+  for (Watch* outer = set.pollable.watches.front(); outer != nullptr;
+       outer = set.pollable.watches.Next(outer)) {
+    if (HasSleeper(*outer->set)) return true;
+  }
+  return false;
+}
+
+void QueueReady(Watch& watch, WakeList& wakes) {
+  WatchSet& set = *watch.set;
+  if (!watch.ready_node.linked()) set.ready.PushBack(&watch);
+  WakeOne(set, wakes);
+  UpdateNested(set, kEventIn | kEventReadNormal, wakes);
+}
+
+}  // namespace
+
+void Publish(Pollable& pollable, EventMask level, EventMask edges, WakeList& wakes) {
+  edges |= level & ~pollable.level;
+  pollable.level = level;
+  if (edges == 0) return;
+  bool exclusive_woken = false;
+  for (Watch* watch = pollable.watches.front(); watch != nullptr;) {
+    Watch* next = pollable.watches.Next(watch);
+    if ((Wanted(*watch) & edges) != 0) {
+      const bool exclusive = (watch->flags & kWatchExclusive) != 0;
+      if (!exclusive) {
+        QueueReady(*watch, wakes);
+      } else if (!exclusive_woken) {
+        // Linux: __wake_up_common stops after one exclusive waiter that was really woken, because
+        // otherwise a set without a sleeper would swallow the event; the others keep it on their
+        // ready list for the next harvest.
+        exclusive_woken = HasSleeper(*watch->set);
+        QueueReady(*watch, wakes);
+      }
+    }
+    watch = next;
+  }
+}
+
+void Attach(Watch& watch, WakeList& wakes) {
+  watch.set->all.PushBack(&watch);
+  ++watch.set->count;
+  watch.target->watches.PushBack(&watch);
+  if ((watch.target->level & Wanted(watch)) != 0) QueueReady(watch, wakes);
+}
+
+void Rearm(Watch& watch, WakeList& wakes) {
+  if ((watch.target->level & Wanted(watch)) != 0) QueueReady(watch, wakes);
+}
+
+void Detach(Watch& watch, WakeList& wakes) {
+  if (!watch.set_node.linked()) return;
+  watch.target_node.Unlink();
+  watch.ready_node.Unlink();
+  watch.set_node.Unlink();
+  --watch.set->count;
+  UpdateNested(*watch.set, 0, wakes);
+}
+
+Watch* Harvest(WatchSet& set, EventMask* events, WakeList& wakes) {
+  while (Watch* watch = set.ready.PopFront()) {
+    *events = watch->target->level & Wanted(*watch);
+    if (*events == 0) continue;
+    if ((watch->flags & kWatchOneShot) != 0) {
+      watch->interest = 0;
+    } else if ((watch->flags & kWatchEdge) == 0) {
+      set.ready.PushBack(watch);
+    }
+    UpdateNested(set, 0, wakes);
+    return watch;
+  }
+  UpdateNested(set, 0, wakes);
+  return nullptr;
+}
+
+bool HasReady(WatchSet& set, WakeList& wakes) {
+  while (Watch* watch = set.ready.front()) {
+    if ((watch->target->level & Wanted(*watch)) != 0) return true;
+    watch->ready_node.Unlink();
+  }
+  UpdateNested(set, 0, wakes);
+  return false;
+}
+
+}  // namespace userstack

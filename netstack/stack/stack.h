@@ -1,0 +1,93 @@
+// Stack: one TCP/IP stack as a value in an arena. It holds every layer and the one protocol switch.
+// Pure and deterministic: the same calls with the same times and seed give the same bytes.
+//
+// All calls by whoever holds the stack's lock (the shim's business). Nothing blocks. Errors are
+// Linux errno values. A driver's turn: Input(packets), Advance(now), then NextFrame until nullptr,
+// then drain core().wakes.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "netstack/ip/ip.h"
+#include "netstack/packet/core.h"
+#include "netstack/socket/socket.h"
+#include "netstack/tcp/tcp.h"
+#include "netstack/udp/udp.h"
+
+namespace userstack {
+
+enum class CongestionControl : uint8_t { kCubic, kReno };  // bbr joins later
+
+struct StackConfig {
+  uint64_t seed = 0;
+  CongestionControl congestion_control = CongestionControl::kCubic;
+};
+
+class Stack {
+ public:
+  // Formats `arena` (fresh from Arena::Format) as a stack without interfaces other than loopback;
+  // nullptr if too small.
+  static Stack* Create(Arena* arena, const StackConfig& config, Instant now);
+
+  Core& core();
+  Ip& ip();
+
+  // --- wire ---
+  // Takes ownership of the packets (from core().packets; packet->ip.interface says where they
+  // arrived).
+  void Input(Packet* const* packets, size_t count, Instant now);
+  // Runs what is due by `now`, internal loopback, and output that was held back.
+  void Advance(Instant now);
+  Instant NextDeadline() const;
+  // The next frame to put on `interface`, Ethernet header and all, or nullptr. The caller owns it:
+  // it gives it back with core().frames.Release when the device has taken it, or with ReturnFrame
+  // (in reverse order) when the device refused.
+  Frame* NextFrame(uint16_t interface);
+  void ReturnFrame(Frame* frame);
+
+  // --- sockets ---
+  // AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW (no SOCK_NONBLOCK bits). EAFNOSUPPORT
+  // EPROTONOSUPPORT ESOCKTNOSUPPORT ENOBUFS EACCES.
+  Result<Socket*> CreateSocket(int domain, int type, int protocol);
+  void DestroySocket(Socket* socket,
+                     Instant now);  // the last descriptor is gone; detaches all watches
+  // Addresses as Linux has them (sockaddr_in, sockaddr_in6, AF_UNSPEC where connect takes it).
+  // EINVAL EAFNOSUPPORT ...
+  Status Bind(Socket& socket, const sockaddr* address, socklen_t length);
+  Status Connect(Socket& socket, const sockaddr* address, socklen_t length, Instant now);
+  Status Listen(Socket& socket, int backlog, Instant now);
+  Result<Socket*> Accept(Socket& socket, Instant now);
+  // `destination` may be null. `ancillary` may be null.
+  Result<size_t> Send(Socket& socket, const IoVector& data, int flags, const sockaddr* destination,
+                      socklen_t destination_length, const Ancillary* ancillary, Instant now);
+  Status Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
+                 Instant now);
+  Status Shutdown(Socket& socket, int how, Instant now);
+  // Write at most *length bytes of address and set *length to the whole size, as getsockname(2).
+  // ENOTCONN.
+  Status LocalName(const Socket& socket, sockaddr* address, socklen_t* length) const;
+  Status PeerName(const Socket& socket, sockaddr* address, socklen_t* length) const;
+  Status SetOption(Socket& socket, int level, int name, const void* value, socklen_t length,
+                   Instant now);
+  Status GetOption(Socket& socket, int level, int name, void* value, socklen_t* length,
+                   Instant now);
+  // FIONREAD/SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. ENOTTY otherwise.
+  Result<int> Ioctl(Socket& socket, unsigned long request, Instant now);
+  bool IsConnecting(const Socket& socket) const;  // a non-blocking connect is in progress
+  // Work left to do without any socket: see Tcp::UnfinishedCount; frames still queued count too.
+  bool HasUnfinishedWork(bool count_time_wait) const;
+
+  // Test and debug: every layer's invariants. Fails a Check when one is broken.
+  void CheckInvariants() const;
+};
+
+// Encodes `endpoint` as the socket's domain has it (IPv4-mapped in an IPv6 socket); returns the
+// full length.
+socklen_t EncodeSockaddr(const Endpoint& endpoint, Family domain, sockaddr_storage* out);
+// EINVAL (short), EAFNOSUPPORT.
+Result<Endpoint> DecodeSockaddr(const sockaddr* address, socklen_t length);
+
+}  // namespace userstack

@@ -1,0 +1,100 @@
+// Runtime: how this process reaches the stack. Start-up on demand, the lock, sleeping and waking,
+// fork and exit. The hooks (dispatch/) call only what is here and in descriptors.h.
+#pragma once
+
+#include <poll.h>
+#include <signal.h>
+
+#include <cstdint>
+
+#include "shim/shared.h"
+
+namespace userstack::shim {
+
+enum class Mode : uint8_t {
+  kKernel,  // no configuration: everything passes to the kernel (said once on stderr at level info)
+  kStack,   // sockets belong to the stack
+  kBroken,  // configured, but it cannot be honoured: socket() fails with ENETDOWN (said once on
+            // stderr)
+};
+
+// The mode, from the environment only; cheap after the first call, safe before constructors, does
+// not allocate.
+Mode CurrentMode();
+
+// Attaches this process to its stack (maps the arena, opens the device, starts the pump) when it is
+// not yet. 0 or -errno
+// (-ENETDOWN after one clear line). Called by the first socket() and never for programs that use
+// none.
+long Attach();
+bool IsAttached();
+
+Process& CurrentProcess();                           // only when attached
+bool IsKernelDestination(const Endpoint& endpoint);  // USERSTACK_KERNEL
+
+// The lock, held for one call. Construction locks, reads the clock and takes input that is waiting
+// on the device; destruction lets the stack advance, sends, wakes sleepers, unlocks. While it
+// lives, signal handlers are deferred.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  Stack& stack();
+  Core& core();
+  Instant now() const;
+  // Sends what is queued now; for long calls (a blocking send of a gigabyte).
+  void Flush();
+};
+
+enum class WaitResult : uint8_t { kStackReady, kKernelReady, kTimedOut, kInterrupted };
+
+struct WaitRequest {
+  WatchSet* set = nullptr;   // sleep until it has a ready watch; null: kernel descriptors only
+  pollfd* kernel = nullptr;  // descriptors of the kernel to wait on as well; revents are filled in
+  unsigned kernel_count = 0;
+  Instant deadline = Instant::Never();  // CLOCK_MONOTONIC
+  const sigset_t* mask = nullptr;       // as in ppoll; null: unchanged
+};
+
+// Sleeps with the session's lock released and returns with it held again, its now() read anew.
+// Spurious kStackReady is allowed: callers look again. kInterrupted: a signal handler ran (EINTR or
+// restart is the caller's decision: see ShouldRestart).
+WaitResult Wait(Session& session, const WaitRequest& request);
+
+// After kInterrupted: true when every handler that ran had SA_RESTART.
+bool ShouldRestart();
+
+// The calling thread's sleeper: its own_set serves poll, select and single-socket waits. Never null
+// when attached.
+Sleeper& CurrentSleeper();
+
+Instant MonotonicNow();
+
+// fork: called around the real fork by its hook. PrepareFork reserves the child's Process, copies
+// the slots and counts the references, with the lock held; exactly one of the other two follows in
+// each process.
+void PrepareFork();
+void ForkInParent(pid_t child);  // -1: the fork failed
+void ForkInChild();
+
+// exec: called before the real execve. Makes the stack's descriptors inheritable; undone when exec
+// fails.
+void PrepareExec();
+void ExecFailed();
+
+// Process end: exit handlers, _exit, exit_group. Drops this process's references; forks the
+// successor if work is left.
+void ProcessExit();
+
+// Descriptors of our own (arena, device, doorbells) that the program must not close or see.
+bool IsInternalDescriptor(int fd);
+
+enum class LogLevel : uint8_t { kError, kWarn, kInfo, kDebug };
+// One line to stderr or USERSTACK_LOG_FILE, prefixed "userstack: ", printf format; never allocates;
+// keeps errno.
+[[gnu::format(printf, 2, 3)]] void Log(LogLevel level, const char* format, ...);
+
+}  // namespace userstack::shim
