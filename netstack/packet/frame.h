@@ -21,6 +21,22 @@ namespace userstack {
 inline constexpr uint16_t kFrameHeadroom = 128;
 inline constexpr uint16_t kFrameStorage = 256;
 
+// Whose frames they are: how many bytes a socket has handed down that have not left yet (Linux:
+// sk_wmem_alloc). A transport embeds it, charges its frames to it, and must outlive them. Release
+// takes the charge back and puts the owner on the pool's list of owners that the stack tells
+// (`kind` says to whom it belongs).
+enum class FrameOwnerKind : uint8_t { kTcp, kUdp, kRaw };
+
+struct FrameOwner {
+  explicit FrameOwner(FrameOwnerKind k) : kind(k) {}
+  ListNode drained_node;  // on FramePool's list while a release has not been told
+  uint64_t bytes = 0;     // charged now
+  FrameOwnerKind kind;
+};
+
+// What a frame costs its owner beyond its bytes.
+inline constexpr uint32_t kFrameOverhead = 576;
+
 struct Frame {
   ListNode node;
   uint16_t begin = kFrameHeadroom;  // headers occupy storage[begin, end)
@@ -29,9 +45,9 @@ struct Frame {
   uint16_t interface = 0;       // index of the interface it leaves by
   uint32_t payload_length = 0;  // bytes in the slices
   Offload offload;              // checksum_start is relative to `begin` once the link header is on
-  // The transport that waits for this frame to leave (byte accounting of its socket); nullptr for
-  // none. Opaque here.
-  void* owner = nullptr;
+  // Who waits for this frame to leave; nullptr for nobody. Kept by Charge and FramePool::Release.
+  FrameOwner* owner = nullptr;
+  uint32_t charge = 0;
   Slice slices[kMaxSlices];
   uint8_t storage[kFrameStorage];
 
@@ -39,6 +55,19 @@ struct Frame {
   const uint8_t* header() const { return storage + begin; }
   uint16_t header_length() const { return static_cast<uint16_t>(end - begin); }
   uint32_t length() const { return header_length() + payload_length; }
+  // Charges the frame as it is now to `to`.
+  void ChargeTo(FrameOwner* to) {
+    owner = to;
+    charge = length() + kFrameOverhead;
+    to->bytes += charge;
+  }
+  // Passes this frame's charge on to `heir`, which replaces it (the last fragment, a copy).
+  void MoveChargeTo(Frame* heir) {
+    heir->owner = owner;
+    heir->charge = charge;
+    owner = nullptr;
+    charge = 0;
+  }
   // Room for `n` more header bytes in front.
   uint8_t* Prepend(uint16_t n) {
     Check(begin >= n, "frame: no headroom");
@@ -75,11 +104,14 @@ class FramePool {
   void Initialize(Arena* arena, BufferPool* buffers, uint32_t limit);
   Frame* Allocate();
   void Release(Frame* frame);
+  // The next owner some of whose frames left since it was last told, or nullptr.
+  FrameOwner* PopDrained() { return drained_.PopFront(); }
   uint32_t live() const { return pool_.live(); }
 
  private:
   BufferPool* buffers_ = nullptr;
   Pool<Frame> pool_;
+  List<FrameOwner, &FrameOwner::drained_node> drained_;
 };
 
 }  // namespace userstack

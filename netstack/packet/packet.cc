@@ -14,6 +14,25 @@ void PacketPool::Initialize(Arena* arena, BufferPool* buffers, uint32_t limit) {
 
 Packet* PacketPool::Allocate() { return pool_.New(); }
 
+Packet* PacketPool::Clone(const Packet& packet) {
+  Packet* copy = pool_.New();
+  if (copy == nullptr) return nullptr;
+  copy->arrival = packet.arrival;
+  copy->slice_count = packet.slice_count;
+  for (unsigned i = 0; i < packet.slice_count; ++i) {
+    copy->slices[i] = packet.slices[i];
+    BufferPool::Reference(packet.slices[i].buffer);
+  }
+  copy->link_broadcast = packet.link_broadcast;
+  copy->looped = packet.looped;
+  copy->length = packet.length;
+  copy->offload = packet.offload;
+  copy->link_offset = packet.link_offset;
+  copy->network_offset = packet.network_offset;
+  copy->ip = packet.ip;
+  return copy;
+}
+
 void PacketPool::Release(Packet* packet) {
   for (unsigned i = 0; i < packet->slice_count; ++i) buffers_->Release(packet->slices[i].buffer);
   pool_.Delete(packet);
@@ -57,6 +76,10 @@ void FramePool::Initialize(Arena* arena, BufferPool* buffers, uint32_t limit) {
 Frame* FramePool::Allocate() { return pool_.New(); }
 
 void FramePool::Release(Frame* frame) {
+  if (FrameOwner* owner = frame->owner; owner != nullptr) {
+    owner->bytes -= frame->charge;
+    if (!owner->drained_node.linked()) drained_.PushBack(owner);
+  }
   for (unsigned i = 0; i < frame->slice_count; ++i) buffers_->Release(frame->slices[i].buffer);
   pool_.Delete(frame);
 }

@@ -70,6 +70,8 @@ class PacketPool {
   void Initialize(Arena* arena, BufferPool* buffers, uint32_t limit);
   // An empty packet, or nullptr.
   Packet* Allocate();
+  // A second packet over the same bytes (one more reference on every slice), or nullptr.
+  Packet* Clone(const Packet& packet);
   // Gives back the packet and its references.
   void Release(Packet* packet);
   // Drops bytes beyond `length` (link padding), releasing slices that become empty.
