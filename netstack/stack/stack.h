@@ -19,8 +19,6 @@
 
 namespace userstack {
 
-enum class CongestionControl : uint8_t { kCubic, kReno };  // bbr joins later
-
 struct StackConfig {
   uint64_t seed = 0;
   CongestionControl congestion_control = CongestionControl::kCubic;

@@ -16,10 +16,9 @@
 #include "netstack/base/status.h"
 #include "netstack/ip/ip.h"
 #include "netstack/packet/core.h"
+#include "netstack/tcp/context.h"
 
 namespace userstack::tcp {
-
-struct Connection;
 
 // Flags of Send and Receive: Linux's MSG_* values (MSG_OOB, MSG_PEEK, MSG_MORE, MSG_TRUNC, MSG_EOR
 // are honoured here; MSG_DONTWAIT, MSG_WAITALL and MSG_NOSIGNAL are the shim's business).
@@ -79,6 +78,14 @@ class Tcp {
   // Connections that still have work to finish on their own after their sockets closed (FIN, unsent
   // data; with `count_time_wait` TIME_WAIT too).
   uint32_t UnfinishedCount(bool count_time_wait) const;
+
+  // What new sockets use (cubic by default); TCP_CONGESTION changes one socket's.
+  void SetDefaultCongestionControl(CongestionControl kind);
+  // Test and debug: every connection's invariants. Fails a Check when one is broken.
+  void CheckInvariants() const;
+
+ private:
+  Context context_;
 };
 
 }  // namespace userstack::tcp

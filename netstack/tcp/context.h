@@ -1,0 +1,54 @@
+// Context: everything that all connections of one stack share: pools, tables, keys, limits. The
+// modules of this directory are free functions over a Context and a Connection; Tcp is their
+// surface.
+//
+// Owner: Tcp. All access under the stack's lock.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "netstack/arena/hash_table.h"
+#include "netstack/arena/list.h"
+#include "netstack/arena/pool.h"
+#include "netstack/base/random.h"
+#include "netstack/packet/core.h"
+#include "netstack/tcp/state.h"
+
+namespace userstack::tcp {
+
+struct Context {
+  Core* core = nullptr;
+  Ip* ip = nullptr;
+
+  Pool<Connection> connections;
+  Pool<Listener> listeners;
+  Pool<SynRecord> syn_records;
+  Pool<TimeWait> time_waits;
+  Pool<PortBucket> port_buckets;
+  Pool<SendChunk> chunks;
+  Pool<SentSegment> sent_segments;
+  Pool<ReorderBlock> reorder_blocks;
+
+  HashTable<Connection, &Connection::hash_node> table;
+  HashTable<SynRecord, &SynRecord::hash_node> syn_table;
+  HashTable<TimeWait, &TimeWait::hash_node> time_wait_table;
+  HashTable<PortBucket, &PortBucket::hash_node> port_table;
+  List<Connection, &Connection::all_node> all;
+  List<TimeWait, &TimeWait::age_node> time_wait_list;
+  std::array<List<Connection, &Connection::blocked_node>, kMaxInterfaces + 1> blocked;
+
+  SipKey isn_key;                            // RFC 6528
+  SipKey timestamp_key;                      // offsets of TSval
+  SipKey port_key;                           // RFC 6056
+  std::array<SipKey, 2> cookie_keys;         // SYN cookies
+  std::array<uint16_t, 256> port_offsets{};  // RFC 6056 3.3.4 (double-hash selection)
+
+  CongestionControl congestion_control = CongestionControl::kCubic;
+  uint32_t orphans = 0;  // connections without a socket
+  // RFC 5961 7: how many challenge ACKs may still be sent in this second.
+  Instant challenge_second;
+  uint32_t challenge_budget = 0;
+};
+
+}  // namespace userstack::tcp
