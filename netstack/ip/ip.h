@@ -93,7 +93,26 @@ class Ip {
   // packet.
   IpVerdict Input(Packet* packet, Instant now);
 
-  // ... the rest is the implementer's (timers, queues, multicast membership, dumps for getifaddrs).
+  // --- driven by the stack ---
+  // The next frame queued on the wire `interface`, Ethernet header and all, or nullptr; ReturnFrame
+  // puts it back in front.
+  Frame* NextFrame(uint16_t interface);
+  void ReturnFrame(Frame* frame);
+  // The next packet that this stack sent to itself (looped, a bare IP packet, interface filled in),
+  // or nullptr. The stack gives it to Input. HasLooped: there is one.
+  Packet* NextLooped();
+  bool HasLooped() const;
+  void OnTimer(Timer* timer,
+               Instant now);  // kNeighbor, kDuplicateAddress, kRouter*, kReassembly,
+                              // kMulticastReport, kPathMtu
+
+  // --- multicast membership ---
+  // Counted per interface and group over all sockets; the first join and the last leave speak IGMP
+  // or MLD. EADDRNOTAVAIL when not a member, ENOBUFS, ENODEV.
+  Status JoinGroup(uint16_t interface, const IpAddress& group, Instant now);
+  Status LeaveGroup(uint16_t interface, const IpAddress& group, Instant now);
+
+  // ... the rest is the implementer's (queues, dumps for getifaddrs).
 };
 
 }  // namespace userstack

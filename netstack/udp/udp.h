@@ -8,45 +8,11 @@
 #include "netstack/base/io.h"
 #include "netstack/base/socket_options.h"
 #include "netstack/base/status.h"
+#include "netstack/datagram/message.h"
 #include "netstack/ip/ip.h"
 #include "netstack/packet/core.h"
 
 namespace userstack {
-
-// Ancillary data of one datagram or stream read, typed; the shim encodes it as cmsgs. `present`
-// says what is valid.
-struct Ancillary {
-  enum Present : uint32_t {
-    kPacketInfo = 1,
-    kTtl = 2,
-    kTrafficClass = 4,
-    kTimestamp = 8,
-    kError = 16,
-    kGroSegment = 32,
-    kOriginalDestination = 64,
-  };
-  uint32_t present = 0;
-  IpAddress packet_destination;  // kPacketInfo: header destination (receive), source to use (send)
-  uint16_t packet_interface = 0;
-  uint8_t ttl = 0;
-  uint8_t traffic_class = 0;
-  Instant timestamp;
-  uint16_t segment_size = 0;  // UDP_SEGMENT on send, UDP_GRO on receive
-  uint16_t destination_port = 0;
-  // kError: struct sock_extended_err's fields
-  int error = 0;
-  uint8_t error_origin = 0, error_type = 0, error_code = 0;
-  uint32_t error_info = 0;
-  Endpoint error_offender;
-};
-
-struct ReceivedMessage {
-  Endpoint source;
-  size_t length = 0;  // the datagram's whole length (MSG_TRUNC), bytes copied for streams
-  size_t copied = 0;
-  int flags = 0;  // MSG_TRUNC, MSG_ERRQUEUE, MSG_OOB ...
-  Ancillary ancillary;
-};
 
 struct UdpEndpoint;
 
