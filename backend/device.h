@@ -1,13 +1,15 @@
 // Device: a wire. Process-local object over descriptors that every attached process has. Moves
 // packets and frames between the core's pools and the wire; holds no protocol. All calls by whoever
-// holds the stack's lock, except wait_descriptor().
+// holds the stack's lock, except wait_descriptor(). A Device keeps no packet, frame or buffer of
+// the arena between calls, so that a process may die at any time without taking some along.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "absl/status/statusor.h"
 #include "netstack/device/device.h"
 #include "netstack/packet/core.h"
 
@@ -20,7 +22,7 @@ class Device {
   virtual const DeviceCapabilities& capabilities() const = 0;
 
   // Takes up to `limit` packets without blocking; they are from `core.packets`, arrival = now,
-  // interface = `interface`.
+  // interface = `interface`. Fewer than `limit` does not mean that nothing is left.
   virtual size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                          Instant now) = 0;
 
@@ -35,13 +37,35 @@ class Device {
   virtual int wait_descriptor() const = 0;
   // Descriptors to be kept across fork and exec, so that another process can Adopt the device.
   virtual size_t Descriptors(int* out, size_t limit) const = 0;
+
+  // The wire is gone for good (the interface was deleted). wait_descriptor() may then report
+  // POLLERR without end: stop waiting on it.
+  virtual bool gone() const { return false; }
+  // Something that went wrong after opening (static text, for one line in the log), or nullptr.
+  virtual const char* Problem() const { return nullptr; }
 };
 
-// `spec` as USERSTACK_DEV has it: "tap:NAME". The status message is one clear line without a
-// newline that says what was wrong and what is accepted.
-absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const std::string& spec);
-// The same device from descriptors that Descriptors() gave in another process.
-absl::StatusOr<std::unique_ptr<Device>> AdoptDevice(const std::string& spec, const int* descriptors,
-                                                    size_t count);
+struct DeviceOptions {
+  std::optional<MacAddress> mac;  // USERSTACK_MAC; otherwise derived from the name and `identity`
+  std::string identity;           // what tells this stack from others on the wire: USERSTACK_ADDR
+  uint32_t mtu = 0;               // USERSTACK_MTU; 0: the device's own
+  std::string capture;            // USERSTACK_CAPTURE: pcap file of both directions; empty: none
+  int descriptor_floor = 0;       // descriptors are placed at this number or above, where possible
+};
+
+// A device, or none and one clear line without a newline that names the variable, its value, what
+// was wrong and what is accepted. `warning` may be there beside a device: for the log.
+struct OpenedDevice {
+  std::unique_ptr<Device> device = nullptr;
+  std::string error = {};
+  std::string warning = {};
+};
+
+// `spec` as USERSTACK_DEV has it: "tap:NAME".
+OpenedDevice OpenDevice(const std::string& spec, const DeviceOptions& options);
+// The same device from descriptors that Descriptors() gave in another process. Takes ownership of
+// them on success.
+OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,
+                         const int* descriptors, size_t count);
 
 }  // namespace userstack::backend

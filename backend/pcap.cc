@@ -1,0 +1,137 @@
+// The classic pcap file format, nanosecond variant.
+#include "backend/pcap.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <time.h>
+
+#include <cerrno>
+
+namespace userstack::backend {
+namespace {
+
+struct FileHeader {
+  uint32_t magic = 0xa1b23c4d;  // timestamps in nanoseconds
+  uint16_t version_major = 2;
+  uint16_t version_minor = 4;
+  int32_t zone = 0;
+  uint32_t accuracy = 0;
+  uint32_t snap_length = 262144;
+  uint32_t link_type = 1;  // Ethernet
+};
+static_assert(sizeof(FileHeader) == 24);
+
+struct RecordHeader {
+  uint32_t seconds = 0;
+  uint32_t nanoseconds = 0;
+  uint32_t captured = 0;
+  uint32_t length = 0;
+};
+static_assert(sizeof(RecordHeader) == 16);
+
+// Writes the file's header when the file is new, checks it when it is not. 0, -errno, or -EINVAL
+// for a file that is something else. Under an advisory lock: two stacks may open it at once.
+long Begin(int fd) {
+  long result = SystemCall(SYS_flock, fd, LOCK_EX);
+  if (result < 0) return result;
+  FileHeader wanted;
+  FileHeader found;
+  const long got = SystemCall(SYS_pread64, fd, reinterpret_cast<long>(&found), sizeof found, 0);
+  if (got == 0) {
+    const iovec entry = {&wanted, sizeof wanted};
+    result = KernelWritev(fd, &entry, 1);
+    if (result >= 0) result = result == sizeof wanted ? 0 : -ENOSPC;
+  } else if (got < 0) {
+    result = got;
+  } else {
+    const bool same = got == sizeof found && found.magic == wanted.magic &&
+                      found.version_major == wanted.version_major &&
+                      found.link_type == wanted.link_type;
+    result = same ? 0 : -EINVAL;
+  }
+  SystemCall(SYS_flock, fd, LOCK_UN);
+  return result;
+}
+
+std::string OpenError(long error) {
+  if (error == -EINVAL) return "the file exists and is not a capture in pcap's nanosecond format";
+  if (error == -ENOENT) return "no such directory";
+  if (error == -EACCES || error == -EPERM || error == -EROFS) return "no permission to write it";
+  if (error == -EISDIR) return "this is a directory";
+  return "cannot write it: error " + std::to_string(-error);
+}
+
+}  // namespace
+
+OpenedDevice CaptureDevice::Open(OpenedDevice inner, const DeviceOptions& options) {
+  long opened = KernelOpen(options.capture.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  OwnedDescriptor file(static_cast<int>(opened));
+  if (opened >= 0) opened = Begin(file.get());
+  if (opened < 0) {
+    return {.error = "USERSTACK_CAPTURE=" + options.capture + ": " + OpenError(opened) +
+                     "; expected a file that can be created or appended to"};
+  }
+  file.MoveAbove(options.descriptor_floor);
+  inner.device.reset(new CaptureDevice(std::move(inner.device), std::move(file)));
+  return inner;
+}
+
+OpenedDevice CaptureDevice::Adopt(OpenedDevice inner, int descriptor) {
+  inner.device.reset(new CaptureDevice(std::move(inner.device), OwnedDescriptor(descriptor)));
+  return inner;
+}
+
+void CaptureDevice::Record(iovec* entries, size_t count, uint32_t length) {
+  if (failed_) return;
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  RecordHeader header{static_cast<uint32_t>(now.tv_sec), static_cast<uint32_t>(now.tv_nsec), length,
+                      length};
+  entries[0] = {&header, sizeof header};
+  long written;
+  do {
+    written = KernelWritev(file_.get(), entries, count);
+  } while (written == -EINTR);
+  failed_ = written != static_cast<long>(sizeof header + length);
+}
+
+size_t CaptureDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
+                              Instant now) {
+  const size_t count = inner_->Receive(core, packets, limit, interface, now);
+  for (size_t i = 0; i < count; ++i) {
+    iovec entries[kMaxSlices + 1];
+    const Packet& packet = *packets[i];
+    for (unsigned s = 0; s < packet.slice_count; ++s) {
+      entries[s + 1] = {packet.slices[s].data(), packet.slices[s].length};
+    }
+    Record(entries, packet.slice_count + size_t{1}, packet.length);
+  }
+  return count;
+}
+
+Device::Sent CaptureDevice::Transmit(Core& core, const Frame& frame) {
+  const Sent sent = inner_->Transmit(core, frame);
+  if (sent != Sent::kDone) return sent;
+  iovec entries[kMaxSlices + 2];
+  entries[1] = {const_cast<uint8_t*>(frame.header()), frame.header_length()};
+  for (unsigned s = 0; s < frame.slice_count; ++s) {
+    entries[s + 2] = {frame.slices[s].data(), frame.slices[s].length};
+  }
+  Record(entries, frame.slice_count + size_t{2}, frame.length());
+  return sent;
+}
+
+size_t CaptureDevice::Descriptors(int* out, size_t limit) const {
+  const size_t count = inner_->Descriptors(out, limit);
+  if (count >= limit) return count;
+  out[count] = file_.get();
+  return count + 1;
+}
+
+const char* CaptureDevice::Problem() const {
+  const char* inner = inner_->Problem();
+  if (inner != nullptr) return inner;
+  return failed_ ? "USERSTACK_CAPTURE: writing failed; the capture has stopped" : nullptr;
+}
+
+}  // namespace userstack::backend

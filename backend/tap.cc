@@ -1,0 +1,388 @@
+// TapDevice: opening, negotiating, moving frames.
+#include "backend/tap.h"
+
+#include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "backend/virtio.h"
+
+namespace userstack::backend {
+namespace {
+
+// Newer than Debian 12's headers (Linux 6.2).
+constexpr unsigned kOffloadUso4 = 0x20;
+constexpr unsigned kOffloadUso6 = 0x40;
+constexpr unsigned kOffloadTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+
+constexpr uint32_t kMinimumMtu = 576;
+constexpr uint32_t kMaximumMtu = 65535;
+
+// Receive scatters a frame over small buffers and then a large one, so that a frame of up to
+// kSmallBuffers * 2 KiB pins no large buffer. What little spills into the large buffer is copied
+// out of it (copy-break): at most kCopyBreak bytes, so that a queue of frames a bit too long does
+// not pin ten times its size.
+constexpr unsigned kSmallBuffers = 4;
+constexpr uint32_t kSmallBytes = kSmallBuffers * kSmallBufferBytes;
+constexpr uint32_t kCopyBreak = 8192;
+
+std::string Quote(const std::string& name) { return "USERSTACK_DEV=tap:" + name + ": "; }
+
+ifreq RequestFor(const std::string& name) {
+  ifreq request{};
+  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), size_t{IFNAMSIZ - 1}));
+  return request;
+}
+
+std::string CheckName(const std::string& name) {
+  if (name.empty()) return "the interface name is missing; expected tap:NAME";
+  if (name.size() >= IFNAMSIZ) return "the interface name is too long; at most 15 characters";
+  const bool bad = name == "." || name == ".." || std::any_of(name.begin(), name.end(), [](char c) {
+                     return c == '/' || c == ':' || c == '%' || c <= ' ' || c == 0x7f;
+                   });
+  if (bad) return "not an interface name; expected tap:NAME";
+  return "";
+}
+
+enum class Kind { kAbsent, kTap, kTun, kOther };
+
+Kind KindOf(int socket, const std::string& name) {
+  ifreq request = RequestFor(name);
+  if (KernelIoctl(socket, SIOCGIFINDEX, &request) < 0) return Kind::kAbsent;
+  ethtool_drvinfo info{};
+  info.cmd = ETHTOOL_GDRVINFO;
+  request = RequestFor(name);
+  request.ifr_data = reinterpret_cast<char*>(&info);
+  if (KernelIoctl(socket, SIOCETHTOOL, &request) < 0) return Kind::kOther;
+  if (std::strncmp(info.driver, "tun", sizeof info.driver) != 0) return Kind::kOther;
+  return std::strncmp(info.bus_info, "tap", sizeof info.bus_info) == 0 ? Kind::kTap : Kind::kTun;
+}
+
+std::string CloneDeviceError(long error) {
+  if (error == -ENOENT || error == -ENODEV || error == -ENXIO) {
+    return "/dev/net/tun is missing; load the module tun, or give the container that device";
+  }
+  if (error == -EACCES || error == -EPERM) {
+    return "no permission to open /dev/net/tun; it must be readable and writable for this user";
+  }
+  if (error == -EMFILE || error == -ENFILE) {
+    return "cannot open /dev/net/tun: no file descriptor is free";
+  }
+  return "cannot open /dev/net/tun: error " + std::to_string(-error);
+}
+
+std::string AttachError(long error, Kind kind, const std::string& name) {
+  if (error == -EBUSY) {
+    return "the device is busy: another process has it open (a device made with \"multi_queue\" "
+           "can be shared)";
+  }
+  if (error == -EPERM && kind == Kind::kAbsent) {
+    return "there is no such interface and no permission to create it; as root: ip tuntap add "
+           "dev " +
+           name + " mode tap user USER";
+  }
+  if (error == -EPERM) {
+    return "no permission to use this interface; as root: ip tuntap del dev " + name +
+           " mode tap, then ip tuntap add dev " + name + " mode tap user USER";
+  }
+  return "cannot attach to the interface: error " + std::to_string(-error);
+}
+
+// Asks for everything and takes back what this kernel does not know, newest first.
+unsigned NegotiateOffload(int fd) {
+  constexpr unsigned kSets[] = {kOffloadTcp | TUN_F_UFO | kOffloadUso4 | kOffloadUso6,
+                                kOffloadTcp | kOffloadUso4 | kOffloadUso6, kOffloadTcp | TUN_F_UFO,
+                                kOffloadTcp, TUN_F_CSUM};
+  for (const unsigned set : kSets) {
+    // The set is the ioctl's argument itself, not behind a pointer.
+    if (KernelIoctl(fd, TUNSETOFFLOAD, reinterpret_cast<const void*>(uintptr_t{set})) == 0) {
+      return set;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+MacAddress DeriveMac(const std::string& name, const std::string& identity,
+                     const MacAddress& kernel) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char c : name + '|' + identity) {
+    hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  }
+  MacAddress mac;
+  for (size_t i = 0; i < mac.bytes.size(); ++i) mac.bytes[i] = static_cast<uint8_t>(hash >> 8 * i);
+  mac.bytes[0] = static_cast<uint8_t>((mac.bytes[0] & 0xfc) | 0x02);  // unicast, local
+  if (mac == kernel) mac.bytes[5] ^= 0xff;
+  return mac;
+}
+
+OpenedDevice TapDevice::Open(const std::string& name, const DeviceOptions& options) {
+  const std::string bad_name = CheckName(name);
+  if (!bad_name.empty()) return {.error = Quote(name) + bad_name};
+  const long opened = KernelOpen("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (opened < 0) return {.error = Quote(name) + CloneDeviceError(opened)};
+  OwnedDescriptor fd(static_cast<int>(opened));
+  const OwnedDescriptor socket(
+      static_cast<int>(SystemCall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)));
+  const Kind kind = KindOf(socket.get(), name);
+  if (kind == Kind::kTun) {
+    return {.error = Quote(name) + "this interface is a TUN device; a TAP device is needed"};
+  }
+  if (kind == Kind::kOther) {
+    return {.error = Quote(name) + "this interface exists and is not a TAP device"};
+  }
+
+  ifreq request = RequestFor(name);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  long result = KernelIoctl(fd.get(), TUNSETIFF, &request);
+  if (result == -EINVAL && kind == Kind::kTap) {
+    // Made with several queues: we are one of them.
+    request = RequestFor(name);
+    request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+    result = KernelIoctl(fd.get(), TUNSETIFF, &request);
+  }
+  if (result < 0) return {.error = Quote(name) + AttachError(result, kind, name)};
+
+  fd.MoveAbove(options.descriptor_floor);
+  std::unique_ptr<TapDevice> tap(new TapDevice(name, std::move(fd)));
+  OpenedDevice answer;
+  answer.error = tap->Configure(options, &answer.warning);
+  if (answer.error.empty()) answer.device = std::move(tap);
+  return answer;
+}
+
+OpenedDevice TapDevice::Adopt(const std::string& name, const DeviceOptions& options,
+                              int descriptor) {
+  ifreq request{};
+  if (KernelIoctl(descriptor, TUNGETIFF, &request) < 0 ||
+      std::string(request.ifr_name, strnlen(request.ifr_name, IFNAMSIZ)) != name) {
+    return {.error = Quote(name) + "the inherited descriptor is not this device's"};
+  }
+  std::unique_ptr<TapDevice> tap(new TapDevice(name, OwnedDescriptor(descriptor)));
+  OpenedDevice answer;
+  answer.error = tap->Configure(options, &answer.warning);
+  if (answer.error.empty()) {
+    answer.device = std::move(tap);
+  } else {
+    tap->fd_.Release();  // not ours after a failure
+  }
+  return answer;
+}
+
+std::string TapDevice::Configure(const DeviceOptions& options, std::string* warning) {
+  const int header_bytes = kVirtioHeaderBytes;
+  if (KernelIoctl(fd_.get(), TUNSETVNETHDRSZ, &header_bytes) < 0) {
+    return Quote(name_) + "this kernel's TAP has no virtio-net headers of 12 bytes";
+  }
+  const unsigned offload = NegotiateOffload(fd_.get());
+  capabilities_.transmit_checksum = (offload & TUN_F_CSUM) != 0;
+  capabilities_.tcp_segmentation_max = (offload & TUN_F_TSO4) != 0 ? 65535 : 0;
+  capabilities_.udp_fragmentation = (offload & TUN_F_UFO) != 0;
+  capabilities_.udp_segmentation = (offload & kOffloadUso4) != 0;
+  return ReadInterface(options, warning);
+}
+
+std::string TapDevice::ReadInterface(const DeviceOptions& options, std::string* warning) {
+  const OwnedDescriptor socket(
+      static_cast<int>(SystemCall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)));
+  MacAddress kernel;
+  ifreq request = RequestFor(name_);
+  if (KernelIoctl(fd_.get(), SIOCGIFHWADDR, &request) == 0) {
+    std::memcpy(kernel.bytes.data(), request.ifr_hwaddr.sa_data, kernel.bytes.size());
+  }
+  capabilities_.mac = options.mac.value_or(DeriveMac(name_, options.identity, kernel));
+  if (capabilities_.mac == kernel) {
+    return "USERSTACK_MAC: the kernel's side of tap:" + name_ + " has this address already";
+  }
+
+  request = RequestFor(name_);
+  const bool has_mtu = KernelIoctl(socket.get(), SIOCGIFMTU, &request) == 0;
+  capabilities_.mtu = has_mtu ? static_cast<uint32_t>(request.ifr_mtu) : 1500;
+  if (options.mtu != 0) capabilities_.mtu = options.mtu;
+  if (capabilities_.mtu < kMinimumMtu || capabilities_.mtu > kMaximumMtu) {
+    return "USERSTACK_MTU=" + std::to_string(capabilities_.mtu) +
+           ": expected 576 to 65535 (unset: the MTU of the device)";
+  }
+
+  request = RequestFor(name_);
+  if (KernelIoctl(socket.get(), SIOCGIFFLAGS, &request) < 0) return "";
+  if ((request.ifr_flags & IFF_UP) != 0) return "";
+  request.ifr_flags |= IFF_UP;
+  if (KernelIoctl(socket.get(), SIOCSIFFLAGS, &request) < 0) {
+    *warning = Quote(name_) + "the interface is down and cannot be brought up by this user; as " +
+               "root: ip link set " + name_ + " up";
+  }
+  return "";
+}
+
+size_t TapDevice::Descriptors(int* out, size_t limit) const {
+  if (limit == 0) return 0;
+  out[0] = fd_.get();
+  return 1;
+}
+
+const char* TapDevice::Problem() const { return gone_ ? "the TAP interface was deleted" : nullptr; }
+
+namespace {
+
+// The buffers that one read scatters into. Given back at the end of Receive; the pool's free lists
+// are stacks, so taking them again costs a few loads and finds them warm.
+class Scatter {
+ public:
+  explicit Scatter(Core& core) : core_(core) {}
+  ~Scatter() {
+    for (Buffer* buffer : small_) {
+      if (buffer != nullptr) core_.buffers.Release(buffer);
+    }
+    if (large_ != nullptr) core_.buffers.Release(large_);
+  }
+
+  // False when there is not even one small buffer.
+  bool Refill() {
+    for (Buffer*& buffer : small_) {
+      if (buffer == nullptr) buffer = core_.buffers.Allocate(BufferClass::kSmall);
+      if (buffer == nullptr) return &buffer != &small_[0];
+    }
+    if (large_ == nullptr) large_ = core_.buffers.Allocate(BufferClass::kLarge);
+    return true;
+  }
+
+  // Entries for readv, the header first. Their total is the longest frame that can be taken.
+  size_t Entries(VirtioHeader& header, iovec* out, size_t* capacity) const {
+    size_t count = 0;
+    out[count++] = {header.data(), header.size()};
+    *capacity = 0;
+    for (Buffer* buffer : small_) {
+      if (buffer == nullptr) break;
+      out[count++] = {buffer->bytes, buffer->capacity};
+      *capacity += buffer->capacity;
+    }
+    if (large_ != nullptr && small_[kSmallBuffers - 1] != nullptr) {
+      out[count++] = {large_->bytes, large_->capacity};
+      *capacity += large_->capacity;
+    }
+    return count;
+  }
+
+  const uint8_t* first() const { return small_[0]->bytes; }
+
+  // Moves the buffers that hold the `length` bytes just read into `packet`.
+  void MoveInto(Packet& packet, uint32_t length) {
+    packet.length = length;
+    for (unsigned i = 0; i < kSmallBuffers && length > 0; ++i) {
+      const uint32_t n = std::min(length, kSmallBufferBytes);
+      packet.slices[packet.slice_count++] = {small_[i], 0, n};
+      small_[i] = nullptr;
+      length -= n;
+    }
+    if (length == 0) return;
+    if (length <= kCopyBreak && CopyOut(packet, length)) return;
+    packet.slices[packet.slice_count++] = {large_, 0, length};
+    large_ = nullptr;
+  }
+
+ private:
+  bool CopyOut(Packet& packet, uint32_t length) {
+    const unsigned needed = (length + kSmallBufferBytes - 1) / kSmallBufferBytes;
+    Buffer* copies[kCopyBreak / kSmallBufferBytes];
+    for (unsigned i = 0; i < needed; ++i) {
+      copies[i] = core_.buffers.Allocate(BufferClass::kSmall);
+      if (copies[i] != nullptr) continue;
+      while (i-- > 0) core_.buffers.Release(copies[i]);
+      return false;
+    }
+    for (unsigned i = 0; i < needed; ++i) {
+      const uint32_t n = std::min(length, kSmallBufferBytes);
+      std::memcpy(copies[i]->bytes, large_->bytes + size_t{i} * kSmallBufferBytes, n);
+      packet.slices[packet.slice_count++] = {copies[i], 0, n};
+      length -= n;
+    }
+    return true;
+  }
+
+  Core& core_;
+  Buffer* small_[kSmallBuffers] = {};
+  Buffer* large_ = nullptr;
+};
+
+}  // namespace
+
+size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
+                          Instant now) {
+  Scatter scatter(core);
+  size_t taken = 0;
+  for (size_t reads = 0; reads < limit && !gone_; ++reads) {
+    Packet* packet = scatter.Refill() ? core.packets.Allocate() : nullptr;
+    VirtioHeader header;
+    iovec entries[kSmallBuffers + 2] = {{header.data(), header.size()}};
+    size_t capacity = 0;
+    // Without a buffer the frame is still taken, and lost: it must not block those behind it.
+    const size_t count = packet != nullptr ? scatter.Entries(header, entries, &capacity) : 1;
+    const long got = KernelReadv(fd_.get(), entries, count);
+    if (got < static_cast<long>(kVirtioHeaderBytes)) {
+      if (packet != nullptr) core.packets.Release(packet);
+      if (got == -EINTR) continue;
+      gone_ = got == -EBADFD || got == -EIO;
+      break;
+    }
+    const auto length = static_cast<uint32_t>(got - static_cast<long>(kVirtioHeaderBytes));
+    // A frame that fills all there is was cut short, unless the large buffer was among it.
+    if (packet == nullptr || (length == capacity && capacity <= kSmallBytes)) {
+      core.counters.Add(Counter::kDeviceInNoBuffer);
+      if (packet != nullptr) core.packets.Release(packet);
+      continue;
+    }
+    const std::optional<Offload> offload =
+        DecodeVirtioHeader(header, scatter.first(), std::min(length, kSmallBufferBytes), length);
+    if (!offload) {
+      core.counters.Add(Counter::kDeviceInBadFrame);
+      core.packets.Release(packet);
+      continue;
+    }
+    scatter.MoveInto(*packet, length);
+    packet->offload = *offload;
+    packet->arrival = now;
+    packet->ip.interface = interface;
+    core.counters.Add(Counter::kDeviceInFrames);
+    core.counters.Add(Counter::kDeviceInBytes, length);
+    packets[taken++] = packet;
+  }
+  return taken;
+}
+
+Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
+  VirtioHeader header = EncodeVirtioHeader(frame.offload);
+  iovec entries[kMaxSlices + 2];
+  entries[0] = {header.data(), header.size()};
+  entries[1] = {const_cast<uint8_t*>(frame.header()), frame.header_length()};
+  size_t count = 2;
+  for (unsigned i = 0; i < frame.slice_count; ++i) {
+    entries[count++] = {frame.slices[i].data(), frame.slices[i].length};
+  }
+  long sent;
+  do {
+    sent = KernelWritev(fd_.get(), entries, count);
+  } while (sent == -EINTR);
+  if (sent >= 0) {
+    core.counters.Add(Counter::kDeviceOutFrames);
+    core.counters.Add(Counter::kDeviceOutBytes, frame.length());
+    return Sent::kDone;
+  }
+  if (sent == -EAGAIN) return Sent::kBusy;
+  // EIO: the interface is down, as a cable that is not plugged in. ENOBUFS, ENOMEM: the kernel is
+  // out of memory, and writable all the same, so waiting for it would spin.
+  gone_ = gone_ || sent == -EBADFD;
+  core.counters.Add(Counter::kDeviceOutRefused);
+  return Sent::kDropped;
+}
+
+}  // namespace userstack::backend

@@ -1,0 +1,48 @@
+// TapDevice: Linux's TAP with virtio-net headers, so that checksums and segments of up to 64 KiB
+// cross in both directions as they are.
+//
+// Owner: the process; calls by whoever holds the stack's lock. Invariants: 1. fd_ is attached to
+// the interface name_. 2. No buffer of the arena is held between calls.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/device.h"
+#include "backend/system_call.h"
+
+namespace userstack::backend {
+
+class TapDevice : public Device {
+ public:
+  // Attaches to the interface `name`, or creates it (it then lives as long as its descriptors).
+  static OpenedDevice Open(const std::string& name, const DeviceOptions& options);
+  static OpenedDevice Adopt(const std::string& name, const DeviceOptions& options, int descriptor);
+
+  const DeviceCapabilities& capabilities() const override { return capabilities_; }
+  size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
+                 Instant now) override;
+  Sent Transmit(Core& core, const Frame& frame) override;
+  int wait_descriptor() const override { return fd_.get(); }
+  size_t Descriptors(int* out, size_t limit) const override;
+  bool gone() const override { return gone_; }
+  const char* Problem() const override;
+
+ private:
+  TapDevice(std::string name, OwnedDescriptor fd) : name_(std::move(name)), fd_(std::move(fd)) {}
+  // Negotiates headers and offloads, reads MTU, derives the MAC, brings the interface up.
+  std::string Configure(const DeviceOptions& options, std::string* warning);
+  std::string ReadInterface(const DeviceOptions& options, std::string* warning);
+
+  std::string name_;
+  OwnedDescriptor fd_;
+  DeviceCapabilities capabilities_;
+  bool gone_ = false;
+};
+
+// A stable, locally administered address from `name` and `identity`, never equal to `kernel`, the
+// address that the kernel's own side of the wire has.
+MacAddress DeriveMac(const std::string& name, const std::string& identity,
+                     const MacAddress& kernel);
+
+}  // namespace userstack::backend
