@@ -1,8 +1,13 @@
-// Ip: IPv4 and IPv6 side by side. Interfaces, addresses, routes, neighbours (through link/), path
-// MTU, input validation and reassembly, output with fragmentation, multicast membership. It knows
-// no transport: Input returns what to deliver.
+// Ip: IPv4 and IPv6 side by side, with what they cannot do without: ICMP, ARP and neighbour
+// discovery, multicast membership. Interfaces, addresses, routes, neighbours (through link/), path
+// MTU, input validation and reassembly, output with fragmentation. It knows no transport: Input
+// returns what to deliver.
 //
 // Owner: the stack. All calls under the stack's lock.
+// Invariants: 1. Every frame handed to Send is queued, pending at a neighbour, looped, or released
+// when Send returns. 2. Nothing here answers an error about an error, a broadcast or a multicast
+// (RFC 1122 3.2.2, RFC 4443 2.4). 3. Only addresses in state optimistic, preferred or deprecated
+// are local.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +17,20 @@
 #include "netstack/base/status.h"
 #include "netstack/base/time.h"
 #include "netstack/device/device.h"
+#include "netstack/ip/address_table.h"
+#include "netstack/ip/membership.h"
+#include "netstack/ip/path_mtu.h"
+#include "netstack/ip/rate_limit.h"
+#include "netstack/ip/reassembly.h"
+#include "netstack/ip/route_table.h"
+#include "netstack/link/interface.h"
+#include "netstack/link/neighbor.h"
 #include "netstack/packet/core.h"
+#include "netstack/wire/arp.h"
+#include "netstack/wire/icmp.h"
+#include "netstack/wire/ipv4.h"
+#include "netstack/wire/ipv6.h"
+#include "netstack/wire/ndp.h"
 
 namespace userstack {
 
@@ -20,17 +38,22 @@ inline constexpr uint16_t kLoopbackInterface = 1;  // "lo"
 inline constexpr uint16_t kWireInterface = 2;      // "eth0": the device
 inline constexpr unsigned kMaxInterfaces = 4;      // indices 1..kMaxInterfaces
 inline constexpr uint8_t kDefaultHopLimit = 64;
+inline constexpr uint32_t kMaxIpPacket = 65535;
 
 // A resolved way to a destination. Cheap to copy; a transport keeps it per connection and asks
 // again when Ip::route_generation() differs from `generation`.
 struct Route {
   IpAddress source;    // the address to use when the socket is not bound
   IpAddress next_hop;  // on-link address to resolve; the destination itself when on-link
+  // What was asked for; for the unspecified address, the own address that Linux takes it to mean.
+  IpAddress destination;
   uint16_t interface = 0;
-  uint32_t mtu = 0;       // path MTU: largest IP packet
-  bool loopback = false;  // delivered inside this stack
+  uint32_t mtu = 0;            // path MTU: largest IP packet
+  uint32_t interface_mtu = 0;  // without what is known of the path (IP_PMTUDISC_PROBE)
+  bool loopback = false;       // delivered inside this stack
   bool broadcast = false;
   bool multicast = false;
+  bool mtu_locked = false;  // the path MTU is below the floor: DF is not set
   uint32_t generation = 0;
 };
 
@@ -39,80 +62,262 @@ struct SendOptions {
   uint8_t hop_limit = kDefaultHopLimit;
   uint8_t traffic_class = 0;
   uint32_t flow_label = 0;
-  bool dont_fragment = false;  // IPv4 DF; too long is EMSGSIZE
-  bool router_alert = false;   // IGMP and MLD
+  bool dont_fragment = false;  // IPv4 DF; longer than the MTU is EMSGSIZE
+  // DF while the packet fits the path MTU, fragments without DF otherwise (IP_PMTUDISC_WANT).
+  bool discover_path_mtu = false;
+  bool ignore_path_mtu = false;  // measure by Route::interface_mtu (IP_PMTUDISC_PROBE)
+  bool router_alert = false;     // IGMP and MLD
   bool multicast_loop = true;
 };
 
 // What Input asks of the stack.
 enum class IpVerdict : uint8_t {
-  kConsumed,  // kept (fragment), answered (ARP, ND) or dropped: the packet is no longer the
-              // caller's
-  kDeliver,  // packet->ip is filled in, packet->data() is the transport header; the caller owns the
-             // packet
+  kConsumed,   // kept (fragment), answered (ARP, ND) or dropped: the packet is no longer the
+               // caller's
+  kDeliver,    // packet->ip is filled in, packet->data() is the transport header; the caller owns
+               // the packet. ICMP messages that are no errors come this way too, echo requests
+               // after they were answered (for ping and raw sockets); release them otherwise.
+  kIcmpError,  // an ICMP error about a packet of ours: see Ip::icmp_error(). The caller owns the
+               // packet (data() is the ICMP header) and releases it after use.
 };
+
+// An ICMP error as transports want it. Pointers are into the packet that Input was given.
+struct IcmpError {
+  IpAddress local;   // source of the packet that the error is about: ours
+  IpAddress remote;  // its destination
+  uint8_t protocol = 0;
+  const uint8_t* embedded = nullptr;  // the quoted transport header
+  uint32_t embedded_length = 0;       // at least 8
+  int error = 0;                      // errno, by Linux's icmp_err_convert
+  bool hard = false;                  // fatal to a connection by the same table (RFC 5461)
+  uint32_t mtu = 0;                   // with EMSGSIZE
+  uint32_t info = 0;                  // ee_info: the MTU or the pointer
+  uint8_t origin = 0;                 // SO_EE_ORIGIN_ICMP (2) or _ICMP6 (3)
+  uint8_t type = 0;
+  uint8_t code = 0;
+  IpAddress offender;  // who says so
+  uint16_t interface = 0;
+};
+
+enum class Unreachable : uint8_t { kHost, kProtocol, kPort };
 
 class Ip {
  public:
+  // Makes "lo" as well, with 127.0.0.1/8 and ::1/128.
   [[nodiscard]] bool Initialize(Core* core, Instant now);
 
   // --- configuration ---
+  // EINVAL, EEXIST.
   Status AddInterface(uint16_t index, const char* name, const DeviceCapabilities& device);
-  Status AddAddress(uint16_t interface, const Prefix& address,
-                    Instant now);  // starts DAD (IPv6), announces (ARP)
-  Status RemoveAddress(uint16_t interface, const IpAddress& address);
+  // Starts duplicate address detection and announces; the address is usable at once (RFC 4429).
+  // The first IPv6 address of an interface brings its link-local one and router discovery.
+  // EINVAL, EEXIST, ENODEV, ENOBUFS.
+  Status AddAddress(uint16_t interface, const Prefix& address, Instant now);
+  Status RemoveAddress(uint16_t interface, const IpAddress& address);  // EADDRNOTAVAIL
+  // `gateway` unspecified: on-link. EINVAL, EEXIST, ENODEV, ENETUNREACH (gateway), ENOBUFS.
   Status AddRoute(const Prefix& destination, const IpAddress& gateway, uint16_t interface,
                   uint32_t metric);
-  Status RemoveRoute(const Prefix& destination, const IpAddress& gateway);
+  Status RemoveRoute(const Prefix& destination, const IpAddress& gateway);  // ESRCH
 
   // --- queries ---
-  // EADDRNOTAVAIL, ENETUNREACH, EHOSTUNREACH. `source` unspecified: choose one (RFC 6724 for IPv6).
+  // EADDRNOTAVAIL (source), ENETUNREACH. `source` unspecified: choose one (RFC 6724 for IPv6).
   // `interface` 0: any.
   Result<Route> FindRoute(const IpAddress& source, const IpAddress& destination,
                           uint16_t interface) const;
-  uint32_t route_generation() const;
-  bool IsLocal(const IpAddress& address) const;      // ours, loopback included, tentative excluded
+  uint32_t route_generation() const { return route_generation_; }
+  bool IsLocal(const IpAddress& address) const;      // ours, loopback included
   bool IsBroadcast(const IpAddress& address) const;  // limited, or a subnet's
   const DeviceCapabilities* device(uint16_t interface) const;
+  // nullptr when there is none. Gives name, MTU, link address for SIOCGIF*.
+  const Interface* interface(uint16_t index) const;
+  uint16_t InterfaceByName(const char* name) const;  // 0: none
+  // For getifaddrs and SIOCGIFADDR: the address in slot `slot`, nullptr where none is usable;
+  // slots are 0..kMaxAddresses - 1.
+  const Address* AddressAt(unsigned slot) const;
   // The MTU that applies to `destination` now (path MTU or the interface's).
   uint32_t PathMtu(const IpAddress& destination, uint16_t interface, Instant now) const;
+  // An ICMP error with EMSGSIZE was about a packet that the transport did send (it has checked the
+  // quoted ports and, for TCP, the sequence number): believe it. Changes route_generation().
+  void UpdatePathMtu(const IpAddress& destination, uint32_t mtu, Instant now);
+  // The transport saw its data acknowledged by way of `route`: no need to probe the neighbour.
+  void ConfirmNeighbor(const Route& route, Instant now);
+
+  // --- multicast membership ---
+  // Counted: every join needs a leave. `interface` 0: by the route to the group. EINVAL, ENODEV,
+  // ENOBUFS.
+  Status JoinGroup(uint16_t interface, const IpAddress& group, Instant now);
+  Status LeaveGroup(uint16_t interface, const IpAddress& group, Instant now);  // EADDRNOTAVAIL
 
   // --- output ---
   // `frame` holds the transport header (and Offload with checksum_start relative to the transport
-  // header when checksum_needed) and payload slices; Send puts network and link headers in front,
-  // fragments when it must, resolves the neighbour, and queues the frame on its interface. Takes
-  // ownership in every case.
+  // header when checksum_needed, header_length that of the transport header when segmentation is
+  // asked for) and payload slices; Send puts network and link headers in front, fragments when it
+  // must, resolves the neighbour, and queues the frame on its interface. Takes ownership in every
+  // case. EMSGSIZE, ENOBUFS (queue full or out of memory), ENETDOWN.
   Status Send(Frame* frame, const Route& route, const IpAddress& source,
               const IpAddress& destination, const SendOptions& options, Instant now);
   // True when the interface's queue is long: a transport should hold back and will be called again
   // when it drains.
   bool IsCongested(uint16_t interface) const;
+  // Answers that `packet` (as it came from Input, pulled or not) could not be delivered, where
+  // that may be said. The packet stays the caller's.
+  void SendUnreachable(const Packet& packet, Unreachable why, Instant now);
 
-  // --- input ---
+  // --- driven by the stack ---
   // A whole Ethernet frame (packet->data() at the link header), or for `looped` packets a bare IP
   // packet.
   IpVerdict Input(Packet* packet, Instant now);
-
-  // --- driven by the stack ---
-  // The next frame queued on the wire `interface`, Ethernet header and all, or nullptr; ReturnFrame
-  // puts it back in front.
+  const IcmpError& icmp_error() const { return icmp_error_; }  // after kIcmpError
+  // Kinds kNeighbor, kDuplicateAddress, kRouterSolicit, kRouterLifetime, kReassembly,
+  // kMulticastReport, kPathMtu.
+  void OnTimer(Timer* timer, Instant now);
+  // The next packet of the internal loopback, to be handed to Input, or nullptr.
+  Packet* NextLooped();
+  bool HasLooped() const { return looped_count_ > 0; }
   Frame* NextFrame(uint16_t interface);
   void ReturnFrame(Frame* frame);
-  // The next packet that this stack sent to itself (looped, a bare IP packet, interface filled in),
-  // or nullptr. The stack gives it to Input. HasLooped: there is one.
-  Packet* NextLooped();
-  bool HasLooped() const;
-  void OnTimer(Timer* timer,
-               Instant now);  // kNeighbor, kDuplicateAddress, kRouter*, kReassembly,
-                              // kMulticastReport, kPathMtu
+  // Bit i: interface i was congested and has drained; told once.
+  uint32_t TakeDrained();
+  bool HasQueuedOutput() const;
 
-  // --- multicast membership ---
-  // Counted per interface and group over all sockets; the first join and the last leave speak IGMP
-  // or MLD. EADDRNOTAVAIL when not a member, ENOBUFS, ENODEV.
-  Status JoinGroup(uint16_t interface, const IpAddress& group, Instant now);
-  Status LeaveGroup(uint16_t interface, const IpAddress& group, Instant now);
+  void CheckInvariants() const;
 
-  // ... the rest is the implementer's (queues, dumps for getifaddrs).
+ private:
+  static constexpr uint32_t kLoopedCongested = 256;
+  static constexpr uint32_t kLoopedLimit = 4096;
+  static constexpr unsigned kIdentificationSlots = 1024;
+
+  Interface* InterfaceAt(uint16_t index);
+  // interfaces.cc
+  void ForgetInterface(uint16_t index);
+  Status CheckNewAddress(const Interface* interface, const Prefix& prefix) const;
+  Result<Address*> InsertAddress(Interface& interface, const Prefix& prefix, bool autoconfigured,
+                                 Instant now);
+  void DropAddress(Address* address, Instant now);
+  // address_detection.cc
+  void StartDetection(Address* address, Instant now);
+  void OnAddressTimer(Address* address, Instant now);
+  void OnDuplicate(Address* address, Instant now);
+  void ScheduleLifetime(Address* address, Instant now);
+  void Announce(const Address& address, Instant now);
+  // routing.cc
+  const Address* SelectSource(const IpAddress& destination, const IpAddress& next_hop,
+                              uint16_t interface) const;
+  Result<Route> RouteToSelf(const IpAddress& source, const IpAddress& destination) const;
+  Result<Route> RouteToGroup(const IpAddress& source, const IpAddress& destination,
+                             uint16_t interface) const;
+  Status FillSource(const IpAddress& source, Route* route) const;
+  void FillMtu(Route* route) const;
+  uint16_t DefaultInterface() const;
+  // output.cc
+  Status PrependIpv4(Frame* frame, const Route& route, const IpAddress& source,
+                     const IpAddress& destination, const SendOptions& options, bool dont_fragment);
+  Status PrependIpv6(Frame* frame, const IpAddress& source, const IpAddress& destination,
+                     const SendOptions& options);
+  Status Transmit(Frame* frame, const Route& route, const IpAddress& destination, Instant now);
+  Status TransmitTo(Frame* frame, Interface& interface, const IpAddress& next_hop, Instant now);
+  Status Enqueue(Frame* frame, Interface& interface, const MacAddress& destination);
+  void PrepareOffload(Frame* frame, const Interface& interface);
+  uint32_t NextIdentification(const IpAddress& source, const IpAddress& destination,
+                              uint8_t protocol);
+  // fragmentation.cc
+  Status SendFragments(Frame* frame, const Route& route, const IpAddress& source,
+                       const IpAddress& destination, const SendOptions& options, uint32_t mtu,
+                       Instant now);
+  Frame* CutFragment(const Frame& frame, uint32_t offset, uint32_t length);
+  // loopback.cc
+  Status Loop(Frame* frame, uint16_t interface);  // takes the frame
+  void LoopCopy(const Frame& frame, uint16_t interface);
+  Packet* MakeLooped(const Frame& frame, uint16_t interface, uint32_t network_offset);
+  void PushLooped(Packet* packet);
+  // resolution.cc
+  void Act(Neighbor* neighbor, NeighborAction action, Instant now);
+  void FlushPending(Neighbor* neighbor, Interface& interface);
+  void FailPending(Neighbor* neighbor, Instant now);
+  void InputArp(Packet* packet, Interface& interface, Instant now);
+  bool InputArpConflict(const wire::ArpPacket& arp, Interface& interface, Instant now);
+  void SendArp(Interface& interface, const wire::ArpPacket& arp, const MacAddress& destination);
+  void AskArp(Interface& interface, const IpAddress& target, const MacAddress* to);
+  // input.cc
+  IpVerdict Drop(Packet* packet, Counter why);
+  IpVerdict InputIpv4(Packet* packet, Instant now);
+  IpVerdict InputIpv6(Packet* packet, Instant now);
+  IpVerdict DispatchIpv6(Packet* packet, uint8_t next_header, uint32_t offset,
+                         uint32_t next_header_offset, Instant now);
+  IpVerdict InputFragmentV4(Packet* packet, const wire::Ipv4Header& header, Instant now);
+  IpVerdict InputFragmentV6(Packet* packet, const wire::Ipv6Chain& chain, Instant now);
+  bool AcceptV4Destination(Packet* packet, const wire::Ipv4Header& header);
+  bool AcceptV6Destination(Packet* packet, const wire::Ipv6Header& header);
+  IpVerdict Deliver(Packet* packet, Instant now);
+  // icmp_output.cc
+  bool MayAnswer(const Packet& packet, bool even_to_multicast) const;
+  void SendError(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest, Instant now,
+                 bool even_to_multicast = false);
+  void LoopError(const Frame& frame, uint8_t type, uint8_t code);
+  Frame* MakeIcmpFrame(const uint8_t* header, uint32_t header_length);
+  void FinishIcmp(Frame* frame, const IpAddress& source, const IpAddress& destination);
+  Status SendIcmp(Frame* frame, const IpAddress& source, const IpAddress& destination,
+                  uint16_t interface, uint8_t traffic_class, Instant now);
+  // icmp_input.cc
+  IpVerdict InputIcmpV4(Packet* packet, Instant now);
+  IpVerdict InputIcmpV6(Packet* packet, Instant now);
+  void AnswerEcho(const Packet& packet, Instant now);
+  bool ParseErrorV4(const Packet& packet);
+  bool ParseErrorV6(const Packet& packet);
+  // ndp.cc
+  void InputNeighborSolicitation(const Packet& packet, Interface& interface, Instant now);
+  void InputNeighborAdvertisement(const Packet& packet, Interface& interface, Instant now);
+  void InputRouterAdvertisement(const Packet& packet, Interface& interface, Instant now);
+  void LearnDefaultRouter(const Packet& packet, const wire::RouterAdvertisement& message,
+                          Interface& interface, Instant now);
+  void LearnPrefix(const wire::PrefixInformation& prefix, Interface& interface, Instant now);
+  void Autoconfigure(const wire::PrefixInformation& prefix, Interface& interface, Instant now);
+  void HearNeighbor(Interface& interface, const IpAddress& address, const MacAddress& mac,
+                    bool create, Instant now);
+  void SolicitNeighbor(Interface& interface, const IpAddress& target, const Neighbor* to,
+                       const IpAddress& source, Instant now);
+  void AskNdp(Interface& interface, Neighbor* neighbor, bool unicast, Instant now);
+  void SendAdvertisement(Interface& interface, const Address& address, const IpAddress& destination,
+                         bool solicited, Instant now);
+  void SendNdp(Interface& interface, Frame* frame, const IpAddress& source,
+               const IpAddress& destination, const MacAddress* to, Instant now);
+  void OnRouterSolicitTimer(Interface* interface, Instant now);
+  void OnRouterLifetime(RouteEntry* entry);
+  const Address* LinkLocalOf(uint16_t interface) const;
+  // group_reports.cc
+  void StartReports(GroupMember* member, Instant now);
+  void OnReportTimer(GroupMember* member, Instant now);
+  void InputIgmp(const Packet& packet, Interface& interface, Instant now);
+  void InputMld(const Packet& packet, Interface& interface, Instant now);
+  void AnswerQuery(Interface& interface, const IpAddress& group, Duration within, Instant now);
+  void SendGroupReport(const GroupMember& member, bool joined, bool change, Instant now);
+  void SendIgmp(Interface& interface, const IpAddress& group, uint8_t type_v2, uint8_t record,
+                Instant now);
+  void SendMld(Interface& interface, const IpAddress& group, uint8_t type_v1, uint8_t record,
+               Instant now);
+
+  Core* core_ = nullptr;
+  uint32_t route_generation_ = 1;
+  Interface interfaces_[kMaxInterfaces + 1];  // by index; 0 is unused
+  AddressTable addresses_;
+  RouteTable routes_;
+  PathMtuTable path_mtus_;
+  NeighborTable neighbors_;
+  Membership groups_;
+  Reassembly reassembly_;
+  ErrorRateLimit error_limit_;
+  IcmpError icmp_error_;
+  List<Packet, &Packet::node> looped_;
+  uint32_t looped_count_ = 0;
+  bool looped_was_congested_ = false;
+  bool looped_drained_ = false;
+  uint32_t identifications_[kIdentificationSlots] = {};
 };
+
+// Computes the checksum that Offload::checksum_needed asks for and stores it; for devices that do
+// not. checksum_start is relative to the frame's (or packet's) present beginning.
+void FinishChecksum(Frame& frame);
+// The same for a packet that came with a partial checksum and leaves this machine's memory again.
+void FinishChecksum(Packet& packet);
 
 }  // namespace userstack
