@@ -1,0 +1,233 @@
+#include "tests/netstack/testing/host.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "netstack/base/check.h"
+
+namespace userstack::testing {
+namespace {
+
+constexpr size_t kBatch = 64;
+
+}  // namespace
+
+ArenaMemory::ArenaMemory(size_t bytes) : size_(bytes) {
+  data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+               -1, 0);
+  Check(data_ != MAP_FAILED, "test: no memory for an arena");
+}
+
+ArenaMemory::~ArenaMemory() { munmap(data_, size_); }
+
+Host::Host(const HostOptions& options, uint64_t seed, Instant now)
+    : options_(options), memory_(options.arena_bytes), random_(seed), now_(now) {
+  StackConfig config = options_.stack;
+  if (config.seed == 0) config.seed = random_.Next();
+  Arena* arena = Arena::Format(memory_.data(), memory_.size());
+  stack_ = Stack::Create(arena, config, now);
+  Check(stack_ != nullptr, "test: arena too small for a stack");
+  Ip& ip = stack_->ip();
+  Check(ip.AddInterface(kWireInterface, "eth0", options_.device).ok(), "test: AddInterface");
+  for (const Prefix& address : options_.addresses) {
+    Check(ip.AddAddress(kWireInterface, address, now).ok(), "test: AddAddress");
+  }
+  for (const IpAddress& gateway : options_.gateways) {
+    const Prefix everything{IpAddress::Any(gateway.family()), 0};
+    Check(ip.AddRoute(everything, gateway, kWireInterface, 1).ok(), "test: AddRoute");
+  }
+}
+
+const IpAddress& Host::address(Family family) const {
+  for (const Prefix& prefix : options_.addresses) {
+    if (prefix.address.family() == family && !prefix.address.is_link_local()) return prefix.address;
+  }
+  Check(false, "test: host has no address of this family");
+  std::abort();
+}
+
+Usage Host::usage() {
+  return {core().buffers.bytes_in_use(), core().packets.live(), core().frames.live()};
+}
+
+SimSocket* Host::Open(int domain, int type, Application* application, int* error) {
+  const Result<Socket*> created = stack_->CreateSocket(domain, type, 0);
+  if (error != nullptr) *error = created.error();
+  if (!created.ok()) return nullptr;
+  return Track(*created, application);
+}
+
+SimSocket* Host::Accept(SimSocket& listener, Application* application, int* error) {
+  const Result<Socket*> accepted = stack_->Accept(*listener.socket, now_);
+  *error = accepted.error();
+  return accepted.ok() ? Track(*accepted, application) : nullptr;
+}
+
+SimSocket* Host::Track(Socket* raw, Application* application) {
+  if (free_sockets_.empty()) {
+    sockets_.push_back(std::make_unique<SimSocket>());
+    free_sockets_.push_back(sockets_.back().get());
+  }
+  SimSocket* socket = free_sockets_.back();
+  free_sockets_.pop_back();
+  socket->host = this;
+  socket->socket = raw;
+  socket->application = application;
+  socket->closed = false;
+  socket->watch.target = &raw->pollable;
+  socket->watch.set = &set_;
+  socket->watch.data = reinterpret_cast<uintptr_t>(socket);
+  socket->watch.interest = 0;
+  socket->watch.flags = 0;
+  Attach(socket->watch, core().wakes);
+  return socket;
+}
+
+void Host::Close(SimSocket* socket) {
+  Check(!socket->closed, "test: socket closed twice");
+  socket->closed = true;
+  stack_->DestroySocket(socket->socket, now_);
+  Check(!socket->watch.set_node.linked(), "DestroySocket left a watch attached");
+  socket->socket = nullptr;
+  free_sockets_.push_back(socket);
+}
+
+void Host::SetInterest(SimSocket& socket, EventMask interest, uint8_t flags) {
+  socket.watch.interest = interest;
+  socket.watch.flags = flags;
+  Rearm(socket.watch, core().wakes);
+}
+
+Status Host::Bind(SimSocket& socket, const Endpoint& local) {
+  sockaddr_storage address;
+  const socklen_t length = EncodeSockaddr(local, socket.socket->family, &address);
+  return stack_->Bind(*socket.socket, reinterpret_cast<sockaddr*>(&address), length);
+}
+
+Status Host::Connect(SimSocket& socket, const Endpoint& remote) {
+  sockaddr_storage address;
+  const socklen_t length = EncodeSockaddr(remote, socket.socket->family, &address);
+  return stack_->Connect(*socket.socket, reinterpret_cast<sockaddr*>(&address), length, now_);
+}
+
+Status Host::Listen(SimSocket& socket, int backlog) {
+  return stack_->Listen(*socket.socket, backlog, now_);
+}
+
+Result<size_t> Host::Send(SimSocket& socket, const void* data, size_t length, int flags) {
+  const iovec entry{const_cast<void*>(data), length};
+  return stack_->Send(*socket.socket, IoVector(&entry, 1), flags, nullptr, 0, nullptr, now_);
+}
+
+Result<size_t> Host::SendTo(SimSocket& socket, const void* data, size_t length,
+                            const Endpoint& to) {
+  const iovec entry{const_cast<void*>(data), length};
+  sockaddr_storage address;
+  const socklen_t size = EncodeSockaddr(to, socket.socket->family, &address);
+  return stack_->Send(*socket.socket, IoVector(&entry, 1), 0, reinterpret_cast<sockaddr*>(&address),
+                      size, nullptr, now_);
+}
+
+Result<size_t> Host::Receive(SimSocket& socket, void* data, size_t length, int flags,
+                             ReceivedMessage* message) {
+  const iovec entry{data, length};
+  ReceivedMessage local;
+  if (message == nullptr) message = &local;
+  const Status status = stack_->Receive(*socket.socket, IoVector(&entry, 1), flags, message, now_);
+  if (!status.ok()) return status;
+  Check(message->copied <= length, "Receive copied more than it was given room for");
+  return message->copied;
+}
+
+Status Host::Shutdown(SimSocket& socket, int how) {
+  return stack_->Shutdown(*socket.socket, how, now_);
+}
+
+Endpoint Host::LocalName(SimSocket& socket) {
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  const Status status =
+      stack_->LocalName(*socket.socket, reinterpret_cast<sockaddr*>(&address), &length);
+  Check(status.ok(), "test: getsockname");
+  const auto endpoint = DecodeSockaddr(reinterpret_cast<sockaddr*>(&address), length);
+  Check(endpoint.ok(), "test: getsockname's address");
+  return *endpoint;
+}
+
+Endpoint Host::PeerName(SimSocket& socket) {
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  if (!stack_->PeerName(*socket.socket, reinterpret_cast<sockaddr*>(&address), &length).ok()) {
+    return {};
+  }
+  const auto endpoint = DecodeSockaddr(reinterpret_cast<sockaddr*>(&address), length);
+  Check(endpoint.ok(), "test: getpeername's address");
+  return *endpoint;
+}
+
+Status Host::SetOption(SimSocket& socket, int level, int name, int value) {
+  return stack_->SetOption(*socket.socket, level, name, &value, sizeof value, now_);
+}
+
+int Host::GetOption(SimSocket& socket, int level, int name) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  const Status status = stack_->GetOption(*socket.socket, level, name, &value, &length, now_);
+  return status.ok() ? value : -status.error();
+}
+
+void Host::Enqueue(WireFrame frame) {
+  if (options_.merge_input && !inbox_.empty() && Merge(&inbox_.back(), frame)) return;
+  inbox_.push_back(std::move(frame));
+}
+
+void Host::TakeInput() {
+  while (!inbox_.empty()) {
+    Packet* batch[kBatch];
+    size_t count = 0;
+    while (!inbox_.empty() && count < kBatch) {
+      DeliveryShape shape;
+      if (options_.shuffle_delivery) {
+        shape.offset = static_cast<uint32_t>(random_.Below(64));
+        if (random_.Below(4) == 0) shape.first_slice = static_cast<uint32_t>(random_.Below(2000));
+      }
+      Packet* packet = Deliver(core(), inbox_.front(), kWireInterface, now_, shape);
+      inbox_.pop_front();
+      if (packet != nullptr) batch[count++] = packet;
+    }
+    stack_->Input(batch, count, now_);
+  }
+}
+
+// One harvest: every ready watch once, as epoll_wait would return them. False when none was ready.
+bool Host::RunApplications() {
+  bool any = false;
+  Watch* first = nullptr;
+  for (uint32_t i = 0; i < std::max(set_.count, 1u) && HasReady(set_, core().wakes); ++i) {
+    if (set_.ready.front() == first) break;
+    EventMask events = 0;
+    Watch* watch = Harvest(set_, &events, core().wakes);
+    if (watch == nullptr) break;
+    if (first == nullptr) first = watch;
+    auto* socket = reinterpret_cast<SimSocket*>(watch->data);
+    ++events_delivered_;
+    any = true;
+    socket->application->OnEvents(*socket, events);
+  }
+  return any;
+}
+
+void Host::Run(Instant now) {
+  now_ = now;
+  TakeInput();
+  stack_->Advance(now);
+  // An application that is told of the same thing for ever without acting on it is a spin.
+  for (int turns = 0; RunApplications(); ++turns) {
+    Check(turns < 100'000, "applications spin: an event is reported again and again");
+    stack_->Advance(now);
+  }
+}
+
+}  // namespace userstack::testing

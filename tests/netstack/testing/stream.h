@@ -1,0 +1,146 @@
+// Streams: programs that talk TCP over a Stack's socket calls, by a plan. Each side sends the bytes
+// of a content stream and checks what it receives against its peer's, byte for byte; a byte that is
+// wrong, missing or in excess fails at once, with the exchange printed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/netstack/testing/network.h"
+
+namespace userstack::testing {
+
+// How a side ends its part.
+enum class EndStyle : uint8_t {
+  kShutdown,       // shutdown(SHUT_WR) after the last byte, close at the peer's end of stream
+  kCloseAfterEnd,  // no shutdown: closes when all is written and the peer's end of stream was read
+  kCloseAtOnce,    // close() right after the last byte; the peer must send nothing
+  kAbort,  // SO_LINGER 0 and close() after `bytes`: a reset, which the plan calls `may_fail`
+};
+
+struct SidePlan {
+  uint64_t stream = 0;  // content of what this side sends
+  uint64_t bytes = 0;   // how many of them
+  EndStyle end = EndStyle::kShutdown;
+  uint32_t write_max = 16384;  // each call takes 1..max bytes
+  uint32_t read_max = 16384;
+  bool exact_sizes = false;  // always `max` bytes a call, for bulk
+  uint32_t write_pause = 0;  // chance, in parts per million, to pause after a call
+  uint32_t read_pause = 0;
+  Duration pause_max = Duration::Milliseconds(50);
+  Duration read_delay;        // reads nothing for so long after the connection is made
+  uint32_t turn_bytes = 0;    // request and response: sends so many, waits for so many
+  bool wait_for_end = false;  // sends only after the peer's end of stream
+  bool edge = false;          // EPOLLET
+  bool no_delay = false;
+  bool cork = false;    // corks at the start, uncorks at the end
+  uint32_t more = 0;    // chance of MSG_MORE
+  uint32_t peek = 0;    // chance of a MSG_PEEK before a read
+  uint32_t urgent = 0;  // chance of MSG_OOB; the receiver has SO_OOBINLINE
+  int send_buffer = 0, receive_buffer = 0;
+};
+
+struct StreamPlan {
+  SidePlan client, server;
+  Duration start;         // after the scenario's start
+  bool may_fail = false;  // a reset or a timeout is no violation; wrong bytes still are
+  std::string Describe() const;
+};
+
+class StreamSide : public Application {
+ public:
+  StreamSide(Network* network, const SidePlan& plan, const SidePlan& peer, bool initiator,
+             bool may_fail, std::string name);
+
+  // Client: opens and connects, at once. Server: takes an accepted socket.
+  void Connect(Host& host, Family family, const Endpoint& remote, const Endpoint* local = nullptr);
+  void Take(SimSocket* socket);
+
+  void OnEvents(SimSocket& socket, EventMask events) override;
+  void OnTimer(uint64_t tag) override;
+  bool finished() const override { return closed_; }
+  std::string Describe() const override;
+  // The peer is gone before it was accepted: nothing to do any more.
+  void Abandon() { closed_ = true; }
+  bool taken() const { return host_ != nullptr; }
+
+  // Everything sent, everything received, end of stream seen, closed without an error.
+  bool succeeded() const;
+  int error() const { return error_; }
+  uint64_t received() const { return received_; }
+  uint64_t sent() const { return sent_; }
+  SimSocket* socket() { return socket_; }
+  const Endpoint& local() const { return local_; }
+
+ private:
+  bool Chance(uint32_t ppm) { return ppm != 0 && random_.Below(kMillion) < ppm; }
+  uint32_t Size(uint32_t max);
+  void SetUp();
+  void FinishConnect();
+  void Work();
+  bool ReadSome();   // false: nothing more can be read now
+  bool WriteSome();  // false: nothing more can be written now
+  void EndWriting();
+  void CloseIfDone();
+  void Close();
+  void Fail(int error);
+  void Violate(const std::string& what);
+  uint64_t Allowance() const;
+  void UpdateInterest();
+  void Pause(bool* paused, uint64_t tag, Duration duration);
+
+  Network* network_;
+  SidePlan plan_, peer_;
+  bool initiator_, may_fail_;
+  std::string name_;
+  Random random_;
+  Host* host_ = nullptr;
+  SimSocket* socket_ = nullptr;
+  Endpoint local_;
+  uint64_t sent_ = 0, received_ = 0;
+  bool connected_ = false, ended_ = false, end_seen_ = false, closed_ = false;
+  bool read_paused_ = false, write_paused_ = false;
+  int error_ = 0;
+  std::vector<uint8_t> buffer_;
+};
+
+// Listens, and pairs what it accepts with the plans that clients registered by their local
+// endpoint.
+class StreamServer : public Application {
+ public:
+  StreamServer(Network* network, Host* host, Family family, uint16_t port, int backlog);
+  // The sides of a plan. The client connects after plan.start; call order decides names.
+  void Expect(const Endpoint& client, StreamSide* side) { expected_[Key(client)] = side; }
+  void OnEvents(SimSocket& socket, EventMask events) override;
+  bool finished() const override { return true; }
+  std::string Describe() const override { return "server"; }
+  Endpoint endpoint() const;
+  uint64_t accepted() const { return accepted_; }
+  void Close();
+
+ private:
+  using EndpointKey = std::pair<std::string, uint16_t>;
+  static EndpointKey Key(const Endpoint& e) { return {FormatAddress(e.address), e.port}; }
+
+  Network* network_;
+  Host* host_;
+  Family family_;
+  uint16_t port_;
+  SimSocket* listener_ = nullptr;
+  std::map<EndpointKey, StreamSide*> expected_;
+  uint64_t accepted_ = 0;
+};
+
+// One plan from start to end: adds both sides to the network, and connects at plan.start.
+struct StreamPair {
+  StreamSide* client = nullptr;
+  StreamSide* server = nullptr;
+  // Both sides are done. A server side whose client failed before it was accepted counts as done.
+  bool finished() const;
+};
+StreamPair StartStream(Network& network, Host& client, StreamServer& server, Family family,
+                       const StreamPlan& plan, const std::string& name);
+
+}  // namespace userstack::testing
