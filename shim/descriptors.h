@@ -20,12 +20,34 @@ inline bool IsOurs(int fd) {
 // With the lock: the description behind `fd`, or nullptr.
 Description* Lookup(int fd);
 
+// With the lock. A description without references or pins for a socket or an epoll set (which it
+// then owns); nullptr (ENFILE) when there is no room. Install it, or give it to Discard.
+Description* NewDescription(Socket* socket, uint64_t inode);
+Description* NewDescription(WatchSet* epoll, uint64_t inode);
+void Discard(Description* description, Instant now);
+
 // Reference counting of descriptions over the slots of `process`, with the lock held. When the last
-// reference goes, the socket is destroyed (or kept while pinned).
+// reference goes, the socket is destroyed (or kept while pinned), its epoll items with it. Install
+// over a number that is taken removes that one first (a close that was not seen).
 void Install(Process& process, int fd, Description* description);
 void Remove(Process& process, int fd, Instant now);
 void CopyAll(const Process& from, Process& to);  // fork
 void RemoveAll(Process& process, Instant now);   // exit, death
+
+// A call in progress keeps what it works on alive across Wait. At most kMaxPins per thread.
+void Pin(Description* description);
 void Unpin(Description* description, Instant now);
+
+// One more, or one less, reference that is not a slot: a socket in flight (SCM_RIGHTS).
+void AddReference(Description* description);
+void DropReference(Description* description, Instant now);
+
+// The description whose placeholder has this inode, or nullptr: after exec, after SCM_RIGHTS. With
+// the lock.
+Description* FindByInode(uint64_t inode);
+
+// Without the lock: is the kernel's descriptor `fd` still the placeholder of `description`? One
+// fstat. False: it was closed behind our back.
+bool IsGenuine(int fd, const Description& description);
 
 }  // namespace userstack::shim

@@ -28,6 +28,9 @@ Mode CurrentMode();
 // none.
 long Attach();
 bool IsAttached();
+// When the library is loaded into a program that a wrapped one exec'd: attaches if descriptors of
+// the stack were inherited, and adopts them. Silent when there is nothing to adopt.
+void AttachInherited();
 
 Process& CurrentProcess();                           // only when attached
 bool IsKernelDestination(const Endpoint& endpoint);  // USERSTACK_KERNEL
@@ -42,11 +45,24 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
+  // True when the stack cannot be used: it was lost to a process that died inside it, or this
+  // thread holds it already (a handler of SIGSEGV that calls send). The call returns -ENETDOWN
+  // without touching stack(). To be asked after construction and again after Wait.
+  bool failed() const { return failed_; }
+
   Stack& stack();
   Core& core();
-  Instant now() const;
+  Instant now() const { return now_; }
+  // Takes what waits on the device now. To be called before a call says EAGAIN: construction looks
+  // at the device only when nobody has for some tens of microseconds.
+  void Poll();
   // Sends what is queued now; for long calls (a blocking send of a gigabyte).
   void Flush();
+
+ private:
+  friend struct SessionAccess;
+  Instant now_;
+  bool failed_ = false;
 };
 
 enum class WaitResult : uint8_t { kStackReady, kKernelReady, kTimedOut, kInterrupted };
@@ -67,8 +83,8 @@ WaitResult Wait(Session& session, const WaitRequest& request);
 // After kInterrupted: true when every handler that ran had SA_RESTART.
 bool ShouldRestart();
 
-// The calling thread's sleeper: its own_set serves poll, select and single-socket waits. Never null
-// when attached.
+// The calling thread's sleeper (with the lock held): its own_set serves poll, select and
+// single-socket waits. Never null when attached.
 Sleeper& CurrentSleeper();
 
 Instant MonotonicNow();
@@ -80,17 +96,26 @@ void PrepareFork();
 void ForkInParent(pid_t child);  // -1: the fork failed
 void ForkInChild();
 
+// vfork: a child that shares our memory must not run hooks on it. The hook answers vfork with fork.
+// posix_spawn: PrepareFork, PrepareExec, the real posix_spawn, ExecFailed, ForkInParent(pid or -1).
+
 // exec: called before the real execve. Makes the stack's descriptors inheritable; undone when exec
-// fails.
-void PrepareExec();
+// fails. Returns an assignment for the new program's environment ("USERSTACK_ATTACH=..."; replaces
+// an old one), nullptr when there is nothing to hand on. It needs no lock and is safe after fork.
+const char* PrepareExec();
 void ExecFailed();
 
 // Process end: exit handlers, _exit, exit_group. Drops this process's references; forks the
 // successor if work is left.
 void ProcessExit();
 
+// The shared state of the stack; only when attached.
+Shared& CurrentShared();
+
 // Descriptors of our own (arena, device, doorbells) that the program must not close or see.
 bool IsInternalDescriptor(int fd);
+// The first of them at or above `from`, or -1: for close_range, which has to go around them.
+int NextInternalDescriptor(int from);
 
 enum class LogLevel : uint8_t { kError, kWarn, kInfo, kDebug };
 // One line to stderr or USERSTACK_LOG_FILE, prefixed "userstack: ", printf format; never allocates;

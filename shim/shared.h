@@ -4,8 +4,11 @@
 //
 // Owner: `lock`, a robust process-shared mutex, except where a field says "atomic". After
 // EOWNERDEAD the next owner audits. Invariants: 1. description->references equals the number of
-// slots that point at it, in all live processes, plus `pins`.
-// 2. A Process with pid 0 is free, and its slots are all null.
+// slots that point at it, in all live processes, plus the sockets in flight between processes.
+// 2. description->pins equals the number of entries in the sleepers' `pinned` that name it.
+// 3. A Process with pid 0 is free, and its slots are all null.
+// 4. A watch with descriptor >= 0 is an epoll item and is freed with its target or its set; one
+// with descriptor -1 belongs to the call that made it, which frees it.
 #pragma once
 
 #include <pthread.h>
@@ -24,6 +27,7 @@ inline constexpr uintptr_t kArenaAddress =
     0x200000000000;  // 32 TiB: far from heaps, libraries and sanitizer shadows
 inline constexpr unsigned kMaxProcesses = 512;
 inline constexpr unsigned kMaxDescriptors = 65536;  // numbers from here on are refused with EMFILE
+inline constexpr unsigned kMaxPins = 8;             // descriptions that one thread holds at once
 
 // An open file description of the stack: what dup and fork share.
 struct Description {
@@ -40,6 +44,7 @@ struct Description {
   uint64_t inode = 0;       // of the placeholder: identity across exec and SCM_RIGHTS
   Duration receive_timeout = Duration::Infinite();  // SO_RCVTIMEO
   Duration send_timeout = Duration::Infinite();     // SO_SNDTIMEO
+  ListNode node;                                    // on Shared::all_descriptions
 };
 
 struct Slot {
@@ -53,16 +58,58 @@ struct Sleeper {
   Waiter waiter;
   WatchSet own_set;  // for calls that are not epoll_wait
   pid_t pid = 0;
-  bool needs_doorbell = false;
-  bool holds_device = false;  // it is the one that watches the device
+  pid_t tid = 0;
+  bool needs_doorbell = false;  // it sleeps in ppoll, not on the futex
   uint8_t doorbell_length = 0;
   char doorbell[16] = {};  // sun_path bytes, leading NUL included
+  uint8_t pinned_count = 0;
+  Description* pinned[kMaxPins] = {};
+  ListNode node;  // on Shared::all_sleepers
 };
 
 struct Process {
-  pid_t pid = 0;            // 0: free
+  pid_t pid = 0;            // 0: free; -1: reserved for a child that is being forked
+  pid_t parent = 0;         // of a reserved one: who reserved it
   uint64_t start_time = 0;  // /proc/PID/stat field 22: tells a reused pid
+  unsigned slot_limit = 0;  // every slot from here on is null
+  bool executing = false;   // between PrepareExec and the new program's Attach
   Slot slots[kMaxDescriptors];
 };
+
+// What the pump is doing (see pump.cc).
+enum class PumpState : uint32_t { kNone, kParked, kTicking, kAttending };
+
+struct Shared {
+  static constexpr uint64_t kMagic = 0x7573657273746b31;  // "userstk1"
+  uint64_t magic = 0;
+  uint8_t build[32] = {};  // the library that made this; another build must not touch it
+  Arena* arena = nullptr;
+  Stack* stack = nullptr;
+  pthread_mutex_t lock;       // the stack's lock
+  pthread_mutex_t pump_lock;  // the pump's lease: held for life by the process that pumps
+  bool failed = false;        // an audit found the stack beyond repair; atomic
+
+  // The device. `attendant` is the sleeper that watches it, asleep or polling; null: nobody does.
+  Sleeper* attendant = nullptr;
+  Sleeper* pump = nullptr;
+  PumpState pump_state = PumpState::kNone;  // atomic
+  int64_t last_poll = 0;                    // atomic, ns: when the device was read last
+  uint64_t sessions = 0;                    // atomic: activity, for the pump
+  bool device_busy = false;                 // it refused a frame: wait for POLLOUT too
+  uint64_t process_generation = 0;          // atomic: the pump looks at the processes again
+  uint32_t processes_attached = 0;
+
+  // Allocation for dispatch/: epoll sets, and the watches of epoll items and of calls in progress.
+  Pool<Description> descriptions;
+  Pool<WatchSet> watch_sets;
+  Pool<Watch> watches;
+  Pool<Sleeper> sleepers;
+  List<Description, &Description::node> all_descriptions;
+  List<Sleeper, &Sleeper::node> all_sleepers;
+  Process* processes[kMaxProcesses] = {};
+};
+
+// This process's view of the arena; null until attached.
+extern Shared* g_shared;
 
 }  // namespace userstack::shim
