@@ -1,0 +1,495 @@
+// TapDevice against the kernel's side of a real TAP device, in a network namespace of the test's
+// own. What the kernel sees is observed through a packet socket with virtio headers; what it sends
+// is injected there.
+#include "backend/tap.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "backend/pcap.h"
+#include "backend/virtio.h"
+#include "netstack/base/byte_order.h"
+#include "netstack/base/checksum.h"
+#include "tests/backend/fixture.h"
+
+namespace userstack::backend {
+namespace {
+
+constexpr uint16_t kTestEtherType = 0x88b5;  // IEEE 802 local experimental
+
+class TapTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string why_not = EnterNamespace();
+    if (!why_not.empty()) GTEST_SKIP() << why_not;
+  }
+
+  std::unique_ptr<Device> OpenTap(const DeviceOptions& options = {}) {
+    OpenedDevice opened = OpenDevice("tap:t0", options);
+    EXPECT_EQ(opened.error, "");
+    EXPECT_EQ(opened.warning, "");
+    return std::move(opened.device);
+  }
+};
+
+// The kernel's side: everything that crosses the interface, with its virtio header.
+class KernelSide {
+ public:
+  KernelSide() : fd_(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL))) {
+    const int on = 1;
+    EXPECT_EQ(setsockopt(fd_, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), 0);
+    sockaddr_ll address{};
+    address.sll_family = AF_PACKET;
+    address.sll_protocol = htons(ETH_P_ALL);
+    address.sll_ifindex = static_cast<int>(if_nametoindex("t0"));
+    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  }
+  ~KernelSide() { close(fd_); }
+
+  struct Seen {
+    Offload offload;
+    std::vector<uint8_t> bytes;
+  };
+  // The next frame whose EtherType and payload start as ours; router solicitations and the like
+  // pass by.
+  bool Receive(const std::vector<uint8_t>& like, Seen* seen) {
+    for (int i = 0; i < 100; ++i) {
+      pollfd wait{fd_, POLLIN, 0};
+      if (poll(&wait, 1, 2000) != 1) return false;
+      std::vector<uint8_t> data(70000);
+      const ssize_t got = recv(fd_, data.data(), data.size(), 0);
+      if (got < 10) return false;
+      VirtioHeader header{};
+      std::copy_n(data.begin(), 10, header.begin());  // packet sockets have the short form
+      seen->bytes.assign(data.begin() + 10, data.begin() + got);
+      if (seen->bytes.size() < 14 ||
+          !std::equal(like.begin(), like.begin() + 14, seen->bytes.begin())) {
+        continue;
+      }
+      const auto offload =
+          DecodeVirtioHeader(header, seen->bytes.data(), seen->bytes.size(), seen->bytes.size());
+      EXPECT_TRUE(offload);
+      if (offload) seen->offload = *offload;
+      return true;
+    }
+    return false;
+  }
+  ssize_t Send(const std::vector<uint8_t>& frame, const Offload& offload = {}) {
+    const VirtioHeader header = EncodeVirtioHeader(offload);
+    std::vector<uint8_t> data(header.begin(), header.begin() + 10);
+    data.insert(data.end(), frame.begin(), frame.end());
+    return send(fd_, data.data(), data.size(), 0);
+  }
+
+ private:
+  int fd_;
+};
+
+std::vector<uint8_t> PlainFrame(size_t length, uint8_t tag) {
+  std::vector<uint8_t> frame(length);
+  for (size_t i = 0; i < length; ++i) frame[i] = static_cast<uint8_t>(i * 7 + tag);
+  std::fill_n(frame.begin(), 6, uint8_t{0xff});
+  frame[6] = 2;
+  Store16(&frame[12], kTestEtherType);
+  return frame;
+}
+
+// Takes frames from the device until one is like `like`.
+Packet* ReceiveLike(Device& device, Core& core, const std::vector<uint8_t>& like) {
+  for (int i = 0; i < 100; ++i) {
+    Packet* packet = nullptr;
+    if (device.Receive(core, &packet, 1, 2, Instant{5}) == 1) {
+      if (packet->contiguous() >= 14 &&
+          std::equal(like.begin(), like.begin() + 14, packet->data())) {
+        return packet;
+      }
+      core.packets.Release(packet);
+      continue;
+    }
+    pollfd wait{device.wait_descriptor(), POLLIN, 0};
+    if (poll(&wait, 1, 2000) != 1) return nullptr;
+  }
+  return nullptr;
+}
+
+// A TCP segment of IPv4 or IPv6 with `payload` bytes, the checksum field holding the
+// pseudo-header's sum, as a frame that asks for TSO has it.
+std::vector<uint8_t> TcpFrame(Family family, size_t payload) {
+  const size_t network = family == Family::kIpv4 ? 20 : 40;
+  std::vector<uint8_t> frame = PlainFrame(14 + network + 20 + payload, 3);
+  uint8_t* ip = &frame[14];
+  uint8_t* tcp = ip + network;
+  std::fill(ip, tcp + 20, uint8_t{0});
+  IpAddress from, to;
+  if (family == Family::kIpv4) {
+    Store16(&frame[12], 0x0800);
+    from = IpAddress::V4(0x0a636302);
+    to = IpAddress::V4(0x0a636301);
+    ip[0] = 0x45;
+    Store16(ip + 2, static_cast<uint16_t>(40 + payload));
+    ip[6] = 0x40;
+    ip[8] = 64;
+    ip[9] = 6;
+    std::copy_n(from.v4_bytes(), 4, ip + 12);
+    std::copy_n(to.v4_bytes(), 4, ip + 16);
+    ChecksumAccumulator sum;
+    sum.Add(ip, 20);
+    Store16(ip + 10, sum.Checksum());
+  } else {
+    Store16(&frame[12], 0x86dd);
+    uint8_t address[16] = {0xfd, 0, 9, 9};
+    address[15] = 2;
+    from = IpAddress::V6FromBytes(address);
+    address[15] = 1;
+    to = IpAddress::V6FromBytes(address);
+    ip[0] = 0x60;
+    Store16(ip + 4, static_cast<uint16_t>(20 + payload));
+    ip[6] = 6;
+    ip[7] = 64;
+    std::copy_n(from.v6_bytes(), 16, ip + 8);
+    std::copy_n(to.v6_bytes(), 16, ip + 24);
+  }
+  Store16(tcp, 1000);
+  Store16(tcp + 2, 2000);
+  tcp[12] = 5 << 4;
+  tcp[13] = 0x10;
+  ChecksumAccumulator pseudo;
+  pseudo.AddPseudoHeader(from, to, 6, static_cast<uint32_t>(20 + payload));
+  Store16(tcp + 16, pseudo.Sum());
+  return frame;
+}
+
+Offload TcpOffload(Family family, uint16_t segment) {
+  Offload offload;
+  offload.checksum_needed = true;
+  offload.checksum_start = family == Family::kIpv4 ? 34 : 54;
+  offload.checksum_offset = 16;
+  offload.segmentation =
+      family == Family::kIpv4 ? SegmentationType::kTcpV4 : SegmentationType::kTcpV6;
+  offload.segment_size = segment;
+  offload.header_length = static_cast<uint16_t>(offload.checksum_start + 20);
+  return offload;
+}
+
+TEST_F(TapTest, CreatesTheInterfaceUpWithEveryOffload) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  const DeviceCapabilities& capabilities = tap->capabilities();
+  EXPECT_EQ(capabilities.mtu, 1500u);
+  EXPECT_TRUE(capabilities.transmit_checksum);
+  EXPECT_EQ(capabilities.tcp_segmentation_max, 65535u);
+  EXPECT_TRUE(capabilities.udp_fragmentation);
+  EXPECT_TRUE(RunCommand("ip link show dev t0 up | grep -q t0"));
+  tap.reset();
+  EXPECT_EQ(if_nametoindex("t0"), 0u);
+}
+
+TEST_F(TapTest, AttachesToAPersistentDeviceAndReadsItsMtu) {
+  ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap && ip link set t0 mtu 9000"));
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  EXPECT_EQ(tap->capabilities().mtu, 9000u);
+  tap.reset();
+  EXPECT_NE(if_nametoindex("t0"), 0u);
+}
+
+TEST_F(TapTest, AttachesToAMultiQueueDevice) {
+  ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap multi_queue"));
+  auto first = OpenTap();
+  auto second = OpenTap();
+  EXPECT_TRUE(first);
+  EXPECT_TRUE(second);
+}
+
+TEST_F(TapTest, OptionsGiveMacMtuAndPlaceTheDescriptor) {
+  DeviceOptions options;
+  options.mac = MacAddress{{2, 0, 0, 0, 0, 9}};
+  options.mtu = 1280;
+  options.descriptor_floor = 700;
+  auto tap = OpenTap(options);
+  ASSERT_TRUE(tap);
+  EXPECT_EQ(tap->capabilities().mac, *options.mac);
+  EXPECT_EQ(tap->capabilities().mtu, 1280u);
+  EXPECT_GE(tap->wait_descriptor(), 700);
+}
+
+TEST_F(TapTest, FramesOfEverySizeCrossInBothDirections) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  ASSERT_TRUE(RunCommand("ip link set t0 mtu 65521"));
+  KernelSide kernel;
+  TestCore core;
+  for (const size_t size : {60, 64, 1514, 2047, 2048, 2049, 4096, 8191, 8192, 8193, 12000, 16384,
+                            16385, 40000, 65535}) {
+    const auto out = PlainFrame(size, 1);
+    Frame* frame = core.MakeFrame(out, 14);
+    ASSERT_EQ(tap->Transmit(*core, *frame), Device::Sent::kDone) << size;
+    core->frames.Release(frame);
+    KernelSide::Seen seen;
+    ASSERT_TRUE(kernel.Receive(out, &seen)) << size;
+    EXPECT_EQ(seen.bytes, out) << size;
+
+    const auto in = PlainFrame(size, 2);
+    ASSERT_EQ(kernel.Send(in), static_cast<ssize_t>(size) + 10) << size;
+    Packet* packet = ReceiveLike(*tap, *core, in);
+    ASSERT_NE(packet, nullptr) << size;
+    EXPECT_EQ(TestCore::BytesOf(*packet), in) << size;
+    EXPECT_EQ(packet->arrival.nanoseconds, 5);
+    EXPECT_EQ(packet->ip.interface, 2);
+    core->packets.Release(packet);
+  }
+  EXPECT_EQ(core->buffers.bytes_in_use(), 0u);
+  EXPECT_EQ(core->packets.live(), 0u);
+}
+
+TEST_F(TapTest, FramesThatFitSmallBuffersPinNoLargeOne) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  ASSERT_TRUE(RunCommand("ip link set t0 mtu 65521"));
+  KernelSide kernel;
+  TestCore core;
+  for (const auto& [size, bytes] : {std::pair{1514, 2048},
+                                    {3000, 4096},
+                                    {8192, 8192},
+                                    {10000, 10240},
+                                    {16384, 16384},
+                                    {16385, 8192 + 65536}}) {
+    const auto in = PlainFrame(static_cast<size_t>(size), 4);
+    kernel.Send(in);
+    Packet* packet = ReceiveLike(*tap, *core, in);
+    ASSERT_NE(packet, nullptr);
+    EXPECT_EQ(core->buffers.bytes_in_use(), static_cast<uint64_t>(bytes)) << size;
+    EXPECT_EQ(TestCore::BytesOf(*packet), in);
+    core->packets.Release(packet);
+  }
+}
+
+TEST_F(TapTest, TcpSegmentsOf64KiBReachTheKernelWhole) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    const auto out = TcpFrame(family, 60000);
+    Frame* frame = core.MakeFrame(out, 14);
+    frame->offload = TcpOffload(family, 1400);
+    ASSERT_EQ(tap->Transmit(*core, *frame), Device::Sent::kDone);
+    core->frames.Release(frame);
+    KernelSide::Seen seen;
+    ASSERT_TRUE(kernel.Receive(out, &seen));
+    EXPECT_EQ(seen.bytes, out);
+    EXPECT_EQ(seen.offload.segmentation, TcpOffload(family, 1400).segmentation);
+    EXPECT_EQ(seen.offload.segment_size, 1400);
+    EXPECT_TRUE(seen.offload.checksum_needed);
+  }
+}
+
+TEST_F(TapTest, TcpSegmentsOf64KiBComeFromTheKernelWhole) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    const auto in = TcpFrame(family, 60000);
+    ASSERT_GT(kernel.Send(in, TcpOffload(family, 1400)), 0) << std::strerror(errno);
+    Packet* packet = ReceiveLike(*tap, *core, in);
+    ASSERT_NE(packet, nullptr);
+    EXPECT_EQ(TestCore::BytesOf(*packet), in);
+    EXPECT_EQ(packet->offload.segmentation, TcpOffload(family, 1400).segmentation);
+    EXPECT_EQ(packet->offload.segment_size, 1400);
+    EXPECT_EQ(packet->offload.header_length, TcpOffload(family, 1400).header_length);
+    EXPECT_TRUE(packet->offload.checksum_verified);
+    core->packets.Release(packet);
+  }
+}
+
+TEST_F(TapTest, WithoutBuffersFramesAreLostAndCounted) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  std::vector<Buffer*> held;
+  while (Buffer* buffer = core->buffers.Allocate(BufferClass::kSmall)) held.push_back(buffer);
+  kernel.Send(PlainFrame(100, 1));
+  kernel.Send(PlainFrame(100, 2));
+  Packet* packet = nullptr;
+  pollfd wait{tap->wait_descriptor(), POLLIN, 0};
+  ASSERT_EQ(poll(&wait, 1, 2000), 1);
+  while (poll(&wait, 1, 0) == 1) EXPECT_EQ(tap->Receive(*core, &packet, 1, 2, Instant{}), 0u);
+  EXPECT_GE(core->counters.Get(Counter::kDeviceInNoBuffer), 2u);
+  for (Buffer* buffer : held) core->buffers.Release(buffer);
+  const auto in = PlainFrame(100, 3);
+  kernel.Send(in);
+  packet = ReceiveLike(*tap, *core, in);
+  ASSERT_NE(packet, nullptr);
+  core->packets.Release(packet);
+}
+
+TEST_F(TapTest, WithoutLargeBuffersOnlyLongFramesAreLost) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  ASSERT_TRUE(RunCommand("ip link set t0 mtu 65521"));
+  KernelSide kernel;
+  TestCore core(8 << 20, 0);
+  kernel.Send(PlainFrame(30000, 1));
+  const auto in = PlainFrame(5000, 2);
+  kernel.Send(in);
+  Packet* packet = ReceiveLike(*tap, *core, in);
+  ASSERT_NE(packet, nullptr);
+  EXPECT_EQ(TestCore::BytesOf(*packet), in);
+  EXPECT_EQ(core->counters.Get(Counter::kDeviceInNoBuffer), 1u);
+  core->packets.Release(packet);
+}
+
+TEST_F(TapTest, AnInterfaceThatIsDownLosesFramesAndOneThatIsDeletedIsGone) {
+  ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap"));
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  TestCore core;
+  ASSERT_TRUE(RunCommand("ip link set t0 down"));
+  Frame* frame = core.MakeFrame(PlainFrame(100, 1), 14);
+  EXPECT_EQ(tap->Transmit(*core, *frame), Device::Sent::kDropped);
+  EXPECT_EQ(core->counters.Get(Counter::kDeviceOutRefused), 1u);
+  EXPECT_FALSE(tap->gone());
+  ASSERT_TRUE(RunCommand("ip link del t0"));
+  Packet* packet = nullptr;
+  EXPECT_EQ(tap->Receive(*core, &packet, 1, 2, Instant{}), 0u);
+  EXPECT_TRUE(tap->gone());
+  EXPECT_NE(tap->Problem(), nullptr);
+  EXPECT_EQ(tap->Transmit(*core, *frame), Device::Sent::kDropped);
+  core->frames.Release(frame);
+}
+
+TEST_F(TapTest, ADescriptorThatWasInheritedIsAdopted) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  int descriptor = -1;
+  ASSERT_EQ(tap->Descriptors(&descriptor, 1), 1u);
+  const int inherited = dup(descriptor);
+  OpenedDevice adopted = AdoptDevice("tap:t0", {}, &inherited, 1);
+  ASSERT_EQ(adopted.error, "");
+  EXPECT_EQ(adopted.device->capabilities().mac, tap->capabilities().mac);
+  const int wrong = dup(0);
+  EXPECT_NE(AdoptDevice("tap:t0", {}, &wrong, 1).error, "");
+  EXPECT_NE(fcntl(wrong, F_GETFD), -1);
+}
+
+TEST_F(TapTest, CaptureHoldsBothDirectionsAndTcpdumpReadsIt) {
+  char path[] = "/tmp/userstack_capture_XXXXXX";
+  const int scratch = mkstemp(path);
+  close(scratch);
+  DeviceOptions options;
+  options.capture = path;
+  {
+    auto tap = OpenTap(options);
+    ASSERT_TRUE(tap);
+    int descriptors[4];
+    EXPECT_EQ(tap->Descriptors(descriptors, 4), 2u);
+    KernelSide kernel;
+    TestCore core;
+    Frame* frame = core.MakeFrame(TcpFrame(Family::kIpv4, 3000), 14);
+    frame->offload = TcpOffload(Family::kIpv4, 1400);
+    ASSERT_EQ(tap->Transmit(*core, *frame), Device::Sent::kDone);
+    core->frames.Release(frame);
+    // A second stack continues the same file.
+    ASSERT_EQ(OpenDevice("tap:t1", options).error, "");
+    const auto in = PlainFrame(100, 2);
+    kernel.Send(in);
+    Packet* packet = ReceiveLike(*tap, *core, in);
+    ASSERT_NE(packet, nullptr);
+    core->packets.Release(packet);
+    EXPECT_EQ(tap->Problem(), nullptr);
+  }
+  const std::string dump = std::string("tcpdump -nn -r ") + path + " 2>/dev/null";
+  EXPECT_TRUE(RunCommand(dump + " | grep -q '10.99.99.2.1000 > 10.99.99.1.2000: .*length 3000'"));
+  EXPECT_TRUE(RunCommand(dump + " | grep -qi '0x88b5.*length 100'"));
+  unlink(path);
+}
+
+TEST_F(TapTest, EachBadDeviceIsOneClearLine) {
+  ASSERT_TRUE(RunCommand("ip tuntap add dev u0 mode tun && ip tuntap add dev t0 mode tap"));
+  auto held = OpenTap();
+  const struct {
+    const char* spec;
+    const char* says;
+  } kTable[] = {
+      {"tap0", "expected tap:NAME"},          {"", "expected tap:NAME"},
+      {"xdp:eth0", "expected tap:NAME"},      {"tap:", "name is missing"},
+      {"tap:0123456789abcdef", "too long"},   {"tap:a/b", "not an interface name"},
+      {"tap:tap%d", "not an interface name"}, {"tap:u0", "TUN device"},
+      {"tap:lo", "not a TAP device"},         {"tap:t0", "busy"},
+  };
+  for (const auto& row : kTable) {
+    const OpenedDevice opened = OpenDevice(row.spec, {});
+    EXPECT_FALSE(opened.device) << row.spec;
+    EXPECT_NE(opened.error.find(row.says), std::string::npos) << row.spec << ": " << opened.error;
+    EXPECT_EQ(opened.error.find('\n'), std::string::npos);
+    EXPECT_EQ(opened.error.rfind("USERSTACK_DEV=" + std::string(row.spec), 0), 0u) << opened.error;
+  }
+}
+
+TEST_F(TapTest, BadMtuAndBadCaptureNameTheirVariable) {
+  DeviceOptions options;
+  options.mtu = 100;
+  EXPECT_EQ(OpenDevice("tap:t0", options).error.rfind("USERSTACK_MTU=100: expected 576", 0), 0u);
+  options = {};
+  options.capture = "/tmp";
+  EXPECT_NE(OpenDevice("tap:t0", options).error.find("USERSTACK_CAPTURE=/tmp: this is a directory"),
+            std::string::npos);
+  options.capture = "/etc/hostname";
+  EXPECT_NE(OpenDevice("tap:t0", options).error.find("not a capture"), std::string::npos);
+  options.capture = "/nonexistent/x";
+  EXPECT_NE(OpenDevice("tap:t0", options).error.find("no such directory"), std::string::npos);
+}
+
+TEST_F(TapTest, AMissingTunDeviceIsSaid) {
+  ASSERT_EQ(mount("none", "/dev/net", "tmpfs", 0, nullptr), 0);
+  EXPECT_NE(OpenDevice("tap:t0", {}).error.find("/dev/net/tun is missing"), std::string::npos);
+}
+
+// As an ordinary user: the device must be the user's, and need not be more than that.
+TEST_F(TapTest, AUserAttachesToTheUsersDeviceOnly) {
+  if (getuid() != 0 || mount("none", "/dev/net", "tmpfs", 0, "mode=755") != 0 ||
+      mknod("/dev/net/tun", S_IFCHR | 0666, makedev(10, 200)) != 0) {
+    GTEST_SKIP() << "needs to be root to become someone else";
+  }
+  constexpr int kUser = 65534;
+  chmod("/dev/net/tun", 0666);
+  ASSERT_TRUE(
+      RunCommand("ip tuntap add dev t0 mode tap user 65534 && "
+                 "ip tuntap add dev t1 mode tap user 65533"));
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setresuid(kUser, kUser, kUser) != 0) _exit(9);
+    const OpenedDevice mine = OpenDevice("tap:t0", {});
+    const OpenedDevice others = OpenDevice("tap:t1", {});
+    const OpenedDevice absent = OpenDevice("tap:t2", {});
+    if (mine.device == nullptr) _exit(1);
+    if (mine.warning.find("ip link set t0 up") == std::string::npos) _exit(2);
+    if (others.error.find("no permission to use") == std::string::npos) _exit(3);
+    if (absent.error.find("no permission to create") == std::string::npos) _exit(4);
+    chmod("/dev/net/tun", 0600);
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_TRUE(WIFEXITED(status));
+}
+
+}  // namespace
+}  // namespace userstack::backend
