@@ -3,16 +3,15 @@
 // the location and abort).
 #pragma once
 
-#include <source_location>
-
 namespace userstack {
 
 [[noreturn]] void CheckFailed(const char* what, const char* file, unsigned line);
 
-inline void Check(bool condition, const char* what,
-                  std::source_location where = std::source_location::current()) {
+// Not std::source_location: clang 14 has none with libstdc++.
+inline void Check(bool condition, const char* what, const char* file = __builtin_FILE(),
+                  unsigned line = __builtin_LINE()) {
   if (!condition) [[unlikely]]
-    CheckFailed(what, where.file_name(), where.line());
+    CheckFailed(what, file, line);
 }
 
 }  // namespace userstack
