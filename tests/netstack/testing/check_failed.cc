@@ -9,7 +9,7 @@ namespace userstack {
 
 void CheckFailed(const char* what, const char* file, unsigned line) {
   std::fprintf(stderr, "Check failed: %s (%s:%u)\n", what, file, line);
-  testing::PrintCrashNote();
+  testing::PrintCrashNotes();
   std::abort();
 }
 

@@ -2,35 +2,43 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 
 namespace userstack::testing {
 namespace {
 
-std::function<void()>& Note() {
-  static std::function<void()> note;
-  return note;
+std::vector<CrashNote*>& Notes() {
+  static std::vector<CrashNote*> notes;
+  return notes;
 }
 
 void OnSignal(int number) {
-  PrintCrashNote();
+  PrintCrashNotes();
   raise(number);  // SA_RESETHAND: the default action now
 }
 
 }  // namespace
 
-void SetCrashNote(std::function<void()> note) { Note() = std::move(note); }
+CrashNote::CrashNote(std::function<void()> print) : print_(std::move(print)) {
+  Notes().push_back(this);
+}
 
-void PrintCrashNote() {
-  const std::function<void()> note = std::exchange(Note(), nullptr);
-  if (note) note();
+CrashNote::~CrashNote() {
+  Notes().erase(std::remove(Notes().begin(), Notes().end(), this), Notes().end());
+}
+
+void PrintCrashNotes() {
+  std::vector<CrashNote*> notes = std::exchange(Notes(), {});
+  for (auto note = notes.rbegin(); note != notes.rend(); ++note) (*note)->print_();
 }
 
 void InstallCrashSignals() {
   if (__sanitizer_set_death_callback != nullptr) {
-    __sanitizer_set_death_callback([] { PrintCrashNote(); });
+    __sanitizer_set_death_callback([] { PrintCrashNotes(); });
     return;
   }
   for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {

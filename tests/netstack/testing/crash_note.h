@@ -1,15 +1,28 @@
-// What to print when the process is about to die: the running simulation's seed and exchange.
+// What to print when the process is about to die: the running simulation's seed and exchange, a
+// fuzzer's input, how to run the same again.
 #pragma once
 
 #include <functional>
 
 namespace userstack::testing {
 
-// Replaces the note; an empty function removes it.
-void SetCrashNote(std::function<void()> note);
-// Prints the note once (a second failure while printing prints nothing).
-void PrintCrashNote();
-// Prints the note on SIGSEGV, SIGBUS, SIGFPE and SIGILL too, then dies of the signal.
+// Prints `print` on a failing Check or a crash while it lives. Notes nest; the newest prints first.
+class CrashNote {
+ public:
+  explicit CrashNote(std::function<void()> print);
+  ~CrashNote();
+  CrashNote(const CrashNote&) = delete;
+  CrashNote& operator=(const CrashNote&) = delete;
+
+ private:
+  friend void PrintCrashNotes();
+  std::function<void()> print_;
+};
+
+// Prints every note once (a second failure while printing prints nothing more).
+void PrintCrashNotes();
+// Prints the notes on SIGSEGV, SIGBUS, SIGFPE and SIGILL too (or by the sanitizer's hook), then
+// dies of the signal.
 void InstallCrashSignals();
 
 }  // namespace userstack::testing

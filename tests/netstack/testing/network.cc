@@ -7,7 +7,6 @@
 
 #include "netstack/base/byte_order.h"
 #include "netstack/base/check.h"
-#include "tests/netstack/testing/crash_note.h"
 
 namespace userstack::testing {
 namespace {
@@ -33,15 +32,14 @@ const char* FateName(LinkFate fate) {
 
 }  // namespace
 
-Network::Network(const NetworkOptions& options) : options_(options), random_(options.seed) {
-  SetCrashNote([this] {
-    std::fprintf(stderr, "--- seed %llu, virtual time %s\n%s%s",
-                 static_cast<unsigned long long>(options_.seed), FormatTime(now_).c_str(),
-                 Trace().c_str(), DescribeApplications().c_str());
-  });
-}
+Network::Network(const NetworkOptions& options)
+    : options_(options), random_(options.seed), note_([this] { PrintState(); }) {}
 
-Network::~Network() { SetCrashNote(nullptr); }
+void Network::PrintState() {
+  std::fprintf(stderr, "--- seed %llu, virtual time %s\n%s%s",
+               static_cast<unsigned long long>(options_.seed), FormatTime(now_).c_str(),
+               Trace().c_str(), DescribeApplications().c_str());
+}
 
 Host& Network::AddHost(const HostOptions& options, const Impairment& up, const Impairment& down) {
   ports_.push_back(std::make_unique<Port>(up, down, random_.Next()));

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/netstack/testing/crash_note.h"
 #include "tests/netstack/testing/host.h"
 #include "tests/netstack/testing/impairment.h"
 #include "tests/netstack/testing/printer.h"
@@ -32,7 +33,6 @@ struct NetworkOptions {
 class Network {
  public:
   explicit Network(const NetworkOptions& options);
-  ~Network();
 
   // `up` impairs what the host sends, `down` what it receives.
   Host& AddHost(const HostOptions& options, const Impairment& up = {}, const Impairment& down = {});
@@ -127,6 +127,7 @@ class Network {
     size_t copies = 1;
   };
 
+  void PrintState();
   void Schedule(Instant at, Event event);
   Instant NextTime();
   void Dispatch(Event& event);
@@ -162,6 +163,7 @@ class Network {
   std::deque<TraceEntry> trace_;
   Printer live_printer_;
   bool live_ = false;
+  CrashNote note_;
 };
 
 }  // namespace userstack::testing

@@ -1,0 +1,167 @@
+// Carrying out a Scenario, and its laws.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include "netstack/base/check.h"
+#include "tests/netstack/testing/crash_note.h"
+#include "tests/sim/scenario.h"
+
+namespace userstack::testing {
+namespace {
+
+constexpr uint16_t kStreamPort = 80, kEchoPort = 7;
+constexpr Duration kSettle = Duration::Seconds(5);       // address detection before the start
+constexpr Duration kAftermath = Duration::Seconds(200);  // TIME_WAIT, reassembly, delayed frames
+
+class Simulation {
+ public:
+  Simulation(const Scenario& scenario, bool live) : scenario_(scenario), net_(scenario.network) {
+    if (live) net_.PrintLive();
+  }
+
+  Outcome Run() {
+    BuildHosts();
+    net_.RunFor(kSettle);
+    for (size_t i = 0; i < net_.host_count(); ++i) before_.push_back(net_.host(i).usage());
+    StartPrograms();
+    Drive();
+    Finish();
+    Outcome outcome;
+    outcome.digest = net_.digest();
+    outcome.frames = net_.frames();
+    outcome.events = net_.events();
+    outcome.timer_turns = net_.timer_turns();
+    outcome.virtual_time = net_.now() - Instant{};
+    for (const StreamPair& pair : pairs_) {
+      outcome.bytes += pair.client->received() + pair.server->received();
+    }
+    return outcome;
+  }
+
+ private:
+  void BuildHosts() {
+    for (const Scenario::HostPlan& plan : scenario_.hosts) {
+      net_.AddHost(plan.options, plan.up, plan.down);
+    }
+  }
+
+  StreamServer& ServerOf(size_t host, Family family) {
+    auto& server = servers_[host * 2 + (family == Family::kIpv6 ? 1 : 0)];
+    if (server == nullptr) {
+      server = &net_.AddApplication<StreamServer>(
+          &net_, &net_.host(host), family,
+          static_cast<uint16_t>(kStreamPort + (family == Family::kIpv6 ? 1 : 0)),
+          scenario_.backlog);
+    }
+    return *server;
+  }
+
+  DatagramEcho& EchoOf(size_t host, Family family) {
+    auto& echo = echoes_[host * 2 + (family == Family::kIpv6 ? 1 : 0)];
+    if (echo == nullptr) {
+      echo = &net_.AddApplication<DatagramEcho>(
+          &net_, &net_.host(host), family,
+          static_cast<uint16_t>(kEchoPort + (family == Family::kIpv6 ? 1 : 0)));
+    }
+    return *echo;
+  }
+
+  void StartPrograms() {
+    for (const Scenario::StreamEntry& entry : scenario_.streams) {
+      StreamServer& server = ServerOf(entry.server, entry.family);
+      pairs_.push_back(StartStream(net_, net_.host(entry.client), server, entry.family, entry.plan,
+                                   "stream " + std::to_string(pairs_.size())));
+    }
+    for (const Scenario::DatagramEntry& entry : scenario_.datagrams) {
+      DatagramEcho& echo = EchoOf(entry.server, entry.family);
+      auto& client = net_.AddApplication<DatagramClient>(
+          &net_, entry.plan, "datagrams " + std::to_string(clients_.size()));
+      client.Start(net_.host(entry.client), entry.family, echo.endpoint());
+      clients_.push_back(&client);
+    }
+    net_.NoteProgress();
+    net_.Flush();
+  }
+
+  bool AllEnded() const {
+    return std::all_of(pairs_.begin(), pairs_.end(),
+                       [](const StreamPair& pair) { return pair.finished(); }) &&
+           std::all_of(clients_.begin(), clients_.end(),
+                       [](const DatagramClient* client) { return client->finished(); });
+  }
+
+  // Laws 1, 2 and 4.
+  void Drive() {
+    const Instant begin = net_.now();
+    const bool ended = net_.RunUntil(
+        [&] { return AllEnded() || net_.now() - net_.last_progress() > scenario_.stall; },
+        scenario_.patience);
+    if (!ended) net_.Note("patience is over, or nothing is left to happen");
+    Check(AllEnded(), "law: connections end within bounded virtual time");
+    for (const StreamPair& pair : pairs_) {
+      if (pair.client->succeeded() && pair.server->succeeded()) continue;
+      const bool excused =
+          scenario_.streams[static_cast<size_t>(&pair - pairs_.data())].plan.may_fail;
+      Check(excused, "law: every byte arrives");
+    }
+    CheckTimers(net_.now() - begin);
+  }
+
+  void CheckTimers(Duration elapsed) {
+    const uint64_t sockets = pairs_.size() * 2 + clients_.size() * 2 + 8;
+    const auto seconds = static_cast<uint64_t>(elapsed.seconds()) + 1;
+    // A busy connection may run a delayed acknowledgment, a retransmission and a probe many times a
+    // second, but not thousands of times, and never more often than frames and ticks explain.
+    const uint64_t bound = sockets * seconds * 200 + net_.frames() * 2 + 1000;
+    Check(net_.timer_turns() <= bound, "law: no timer storm");
+  }
+
+  // Law 3.
+  void Finish() {
+    for (auto& [key, server] : servers_) server->Close();
+    for (auto& [key, echo] : echoes_) echo->Close();
+    net_.Flush();
+    const uint64_t turns = net_.timer_turns();
+    net_.RunFor(kAftermath);
+    const uint64_t bound = (pairs_.size() * 2 + 20) * 60 +
+                           static_cast<uint64_t>(kAftermath.seconds()) * 10 * net_.host_count();
+    Check(net_.timer_turns() - turns <= bound, "law: no timer storm after the end");
+    for (size_t i = 0; i < net_.host_count(); ++i) CheckClean(i);
+  }
+
+  void CheckClean(size_t index) {
+    Host& host = net_.host(index);
+    Check(!host.stack().HasUnfinishedWork(true), "law: no unfinished work is left");
+    const Usage now = host.usage();
+    if (!(now == before_[index])) {
+      net_.Note("host " + host.name() + ": buffers " + std::to_string(now.buffer_bytes) + " (" +
+                std::to_string(before_[index].buffer_bytes) + " before), packets " +
+                std::to_string(now.packets) + " (" + std::to_string(before_[index].packets) +
+                "), frames " + std::to_string(now.frames) + " (" +
+                std::to_string(before_[index].frames) + ")");
+    }
+    Check(now.frames <= before_[index].frames, "law: no frame is left");
+    Check(now.packets <= before_[index].packets, "law: no packet is left");
+    Check(now.buffer_bytes <= before_[index].buffer_bytes, "law: no buffer is left");
+  }
+
+  const Scenario& scenario_;
+  Network net_;
+  std::map<size_t, StreamServer*> servers_;
+  std::map<size_t, DatagramEcho*> echoes_;
+  std::vector<StreamPair> pairs_;
+  std::vector<DatagramClient*> clients_;
+  std::vector<Usage> before_;
+};
+
+}  // namespace
+
+Outcome Run(const Scenario& scenario, bool live) {
+  Simulation simulation(scenario, live);
+  return simulation.Run();
+}
+
+}  // namespace userstack::testing

@@ -1,0 +1,79 @@
+// Scenario: everything about one simulated run, drawn from a seed: hosts, their devices, what the
+// links do, which programs run and how they behave. Run carries it out and enforces the laws:
+//   1. Every byte arrives once, in order, intact (the programs check as they go).
+//   2. Every connection ends, within bounded virtual time, and something moves all the while.
+//   3. After the end no packet, frame or buffer is left, and no work is unfinished.
+//   4. No timer storm: turns for a deadline alone are bounded per virtual second and connection.
+//   5. Each stack's invariants hold after every event.
+// A broken law fails a Check, which prints the seed and the exchange.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/netstack/testing/datagrams.h"
+#include "tests/netstack/testing/network.h"
+#include "tests/netstack/testing/stream.h"
+
+namespace userstack::testing {
+
+struct Scenario {
+  uint64_t seed = 0;
+  NetworkOptions network;
+  struct HostPlan {
+    HostOptions options;
+    Impairment up, down;
+  };
+  std::vector<HostPlan> hosts;  // clients and servers
+  struct StreamEntry {
+    size_t client = 0, server = 0;  // indices of hosts
+    Family family = Family::kIpv4;
+    StreamPlan plan;
+  };
+  std::vector<StreamEntry> streams;
+  struct DatagramEntry {
+    size_t client = 0, server = 0;
+    Family family = Family::kIpv4;
+    DatagramPlan plan;
+  };
+  std::vector<DatagramEntry> datagrams;
+  int backlog = 64;
+  Duration patience = Duration::Seconds(1200);  // virtual time until everything must have ended
+  Duration stall = Duration::Seconds(400);      // longest time without progress
+
+  std::string Describe() const;
+};
+
+struct Outcome {
+  uint64_t digest = 0;
+  uint64_t frames = 0;
+  uint64_t events = 0;
+  uint64_t timer_turns = 0;
+  Duration virtual_time;
+  uint64_t bytes = 0;
+};
+
+// `live` prints the exchange as it happens.
+Outcome Run(const Scenario& scenario, bool live = false);
+
+// The kinds of scenario, by name; nullptr-terminated.
+enum class Kind : uint8_t {
+  kMixed,     // everything at once
+  kClean,     // no impairment: exact laws of a quiet wire
+  kLossy,     // heavy loss, duplication and reorder
+  kTiny,      // tiny MTUs and buffers
+  kLarge,     // large segments through devices that cut, and merged input
+  kResets,    // aborts and failures in the middle
+  kPathMtu,   // narrower hops: answered, black holes, fragmented
+  kDatagram,  // UDP up to the largest datagram, through fragmentation
+  kTight,     // arenas that run out
+};
+inline constexpr Kind kAllKinds[] = {Kind::kMixed,   Kind::kClean,    Kind::kLossy,
+                                     Kind::kTiny,    Kind::kLarge,    Kind::kResets,
+                                     Kind::kPathMtu, Kind::kDatagram, Kind::kTight};
+const char* KindName(Kind kind);
+
+Scenario MakeScenario(Kind kind, uint64_t seed);
+
+}  // namespace userstack::testing
