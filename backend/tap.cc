@@ -132,7 +132,7 @@ OpenedDevice TapDevice::Open(const std::string& name, const DeviceOptions& optio
   if (opened < 0) return {.error = Quote(name) + CloneDeviceError(opened)};
   OwnedDescriptor fd(static_cast<int>(opened));
   const OwnedDescriptor socket(
-      static_cast<int>(SystemCall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)));
+      static_cast<int>(SystemCall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)));
   const Kind kind = KindOf(socket.get(), name);
   if (kind == Kind::kTun) {
     return {.error = Quote(name) + "this interface is a TUN device; a TAP device is needed"};
@@ -193,7 +193,7 @@ std::string TapDevice::Configure(const DeviceOptions& options, std::string* warn
 
 std::string TapDevice::ReadInterface(const DeviceOptions& options, std::string* warning) {
   const OwnedDescriptor socket(
-      static_cast<int>(SystemCall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)));
+      static_cast<int>(SystemCall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)));
   MacAddress kernel;
   ifreq request = RequestFor(name_);
   if (KernelIoctl(fd_.get(), SIOCGIFHWADDR, &request) == 0) {
