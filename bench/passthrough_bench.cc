@@ -1,6 +1,6 @@
 // What the library costs a program that calls write(2) on a kernel descriptor. Each benchmark
-// exists twice: through libc's symbol (which the library hooks when it is preloaded) and as the bare
-// system call. bench/passthrough runs this with and without the library and subtracts.
+// exists twice: through libc's symbol (which the library hooks when it is preloaded) and as the
+// bare system call. bench/passthrough runs this with and without the library and subtracts.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <sys/socket.h>
