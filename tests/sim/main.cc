@@ -68,13 +68,13 @@ bool RunOne(Kind kind, uint64_t seed, const Arguments& arguments, Totals* totals
                  scenario.Describe().c_str(), KindName(kind),
                  static_cast<unsigned long long>(seed));
   });
-  const Outcome outcome = Run(scenario, arguments.live);
+  const Outcome outcome = Simulate(scenario, arguments.live);
   ++totals->runs;
   totals->frames += outcome.frames;
   totals->bytes += outcome.bytes;
   totals->virtual_seconds += outcome.virtual_time.seconds();
   if (!arguments.twice) return true;
-  const Outcome again = Run(scenario, false);
+  const Outcome again = Simulate(scenario, false);
   if (again.digest == outcome.digest) return true;
   std::fprintf(stderr, "the same seed gave two traces: --kind=%s --seed=%llu\n", KindName(kind),
                static_cast<unsigned long long>(seed));

@@ -159,7 +159,7 @@ class Simulation {
 
 }  // namespace
 
-Outcome Run(const Scenario& scenario, bool live) {
+Outcome Simulate(const Scenario& scenario, bool live) {
   Simulation simulation(scenario, live);
   return simulation.Run();
 }

@@ -242,6 +242,11 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
     }
     s.hosts.push_back(host);
   }
+  // Linux probes for path MTUs only on request (tcp_mtu_probing 0), so a black hole may end a
+  // connection; after some fifteen minutes of back-off it must.
+  const bool black_hole = std::any_of(s.hosts.begin(), s.hosts.end(), [](const auto& host) {
+    return host.up.path_mtu != 0 && host.up.path_mtu_mode == PathMtuMode::kBlackHole;
+  });
   // A wire has one MTU; who disagrees with it does so only where the path MTU is the subject.
   if (s.network.pass_large) {
     const uint32_t mtu = s.hosts[0].options.device.mtu;
@@ -249,6 +254,11 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
   }
   s.backlog = draw.OneIn(4) ? static_cast<int>(draw.Between(1, 4)) : 64;
   DrawTraffic(kind, draw, &s);
+  if (kind == Kind::kTight || black_hole) {
+    for (auto& entry : s.streams) entry.plan.may_fail = true;
+    s.stall = Duration::Seconds(3000);
+    s.patience = Duration::Seconds(5000);
+  }
   return s;
 }
 

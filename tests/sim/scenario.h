@@ -1,5 +1,5 @@
 // Scenario: everything about one simulated run, drawn from a seed: hosts, their devices, what the
-// links do, which programs run and how they behave. Run carries it out and enforces the laws:
+// links do, which programs run and how they behave. Simulate carries it out and enforces the laws:
 //   1. Every byte arrives once, in order, intact (the programs check as they go).
 //   2. Every connection ends, within bounded virtual time, and something moves all the while.
 //   3. After the end no packet, frame or buffer is left, and no work is unfinished.
@@ -55,7 +55,7 @@ struct Outcome {
 };
 
 // `live` prints the exchange as it happens.
-Outcome Run(const Scenario& scenario, bool live = false);
+Outcome Simulate(const Scenario& scenario, bool live = false);
 
 // The kinds of scenario, by name; nullptr-terminated.
 enum class Kind : uint8_t {

@@ -1,0 +1,27 @@
+// The same seed gives the same bytes at the same times; another seed does not.
+#include <gtest/gtest.h>
+
+#include "tests/sim/scenario.h"
+
+namespace userstack::testing {
+namespace {
+
+TEST(Determinism, TheSameSeedGivesAByteIdenticalTrace) {
+  for (const Kind kind : kAllKinds) {
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+      const Scenario scenario = MakeScenario(kind, seed);
+      const Outcome first = Simulate(scenario);
+      const Outcome second = Simulate(scenario);
+      EXPECT_EQ(first.digest, second.digest) << KindName(kind) << " " << seed;
+      EXPECT_EQ(first.frames, second.frames) << KindName(kind) << " " << seed;
+    }
+  }
+}
+
+TEST(Determinism, AnotherSeedGivesAnotherTrace) {
+  EXPECT_NE(Simulate(MakeScenario(Kind::kMixed, 1)).digest,
+            Simulate(MakeScenario(Kind::kMixed, 2)).digest);
+}
+
+}  // namespace
+}  // namespace userstack::testing
