@@ -44,6 +44,7 @@ const Rule& RuleOf(Setting setting) { return kRules[static_cast<size_t>(setting)
   va_start(arguments, format);
   vsnprintf(error->text, sizeof(error->text), format, arguments);
   va_end(arguments);
+  MakePrintable(error);
   return false;
 }
 
@@ -300,6 +301,13 @@ void FormatAddress(const IpAddress& address, char* out, socklen_t size) {
 }
 
 }  // namespace
+
+void MakePrintable(ConfigError* error) {
+  for (char* c = error->text; *c != '\0'; ++c) {
+    const auto byte = static_cast<unsigned char>(*c);
+    if (byte < 0x20 || byte == 0x7f) *c = '?';
+  }
+}
 
 const char* SettingName(Setting setting) { return RuleOf(setting).name; }
 

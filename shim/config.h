@@ -64,6 +64,9 @@ struct ConfigError {
   char text[768] = {};
 };
 
+// Makes the text one printable line: what was configured may hold anything.
+void MakePrintable(ConfigError* error);
+
 // Reads every USERSTACK_ variable of `environment` (as environ). False: *error is set. An empty
 // value is the same as none. Finish must follow, after the file if there is one.
 bool ParseEnvironment(const char* const* environment, Config* config, ConfigError* error);

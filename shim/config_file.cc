@@ -89,10 +89,13 @@ bool ParseFile(const char* name, const char* text, size_t length, Config* config
              "is a TOML file",
              name, static_cast<unsigned>(result.error().source().begin.line),
              static_cast<int>(what.size() < 200 ? what.size() : 200), what.data());
+    MakePrintable(error);
     return false;
   }
   for (const auto& [key, node] : result.table()) {
-    if (!ApplyKey(name, key, node, config, error)) return false;
+    if (ApplyKey(name, key, node, config, error)) continue;
+    MakePrintable(error);
+    return false;
   }
   return true;
 }
