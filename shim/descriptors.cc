@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "netstack/base/check.h"
+#include "shim/internal.h"
 #include "shim/real.h"
 
 namespace userstack::shim {
@@ -49,7 +50,14 @@ void Destroy(Description* description, Instant now) {
 }
 
 void DestroyIfUnused(Description* description, Instant now) {
-  if (description->references == 0 && description->pins == 0) Destroy(description, now);
+  if (description->references + description->in_flight + description->pins != 0) return;
+  Destroy(description, now);
+}
+
+void DropSlotReference(Description* description, Instant now) {
+  Check(description->references > 0, "descriptors: reference dropped twice");
+  --description->references;
+  DestroyIfUnused(description, now);
 }
 
 Description* New(Description::Kind kind, uint64_t inode) {
@@ -101,7 +109,7 @@ void Remove(Process& process, int fd, Instant now) {
          process.slots[process.slot_limit - 1].description.load() == nullptr) {
     --process.slot_limit;
   }
-  DropReference(description, now);
+  DropSlotReference(description, now);
 }
 
 void CopyAll(const Process& from, Process& to) {
@@ -117,7 +125,7 @@ void CopyAll(const Process& from, Process& to) {
 void RemoveAll(Process& process, Instant now) {
   for (unsigned fd = 0; fd < process.slot_limit; ++fd) {
     Description* description = process.slots[fd].description.exchange(nullptr);
-    if (description != nullptr) DropReference(description, now);
+    if (description != nullptr) DropSlotReference(description, now);
   }
   process.slot_limit = 0;
 }
@@ -129,8 +137,9 @@ void Pin(Description* description) {
   ++description->pins;
 }
 
-void Unpin(Description* description, Instant now) {
-  Sleeper& sleeper = CurrentSleeper();
+void Unpin(Description* description, Instant now) { UnpinFrom(CurrentSleeper(), description, now); }
+
+void UnpinFrom(Sleeper& sleeper, Description* description, Instant now) {
   for (unsigned i = sleeper.pinned_count; i-- > 0;) {
     if (sleeper.pinned[i] != description) continue;
     std::copy(sleeper.pinned + i + 1, sleeper.pinned + sleeper.pinned_count, sleeper.pinned + i);
@@ -142,11 +151,33 @@ void Unpin(Description* description, Instant now) {
   Check(false, "descriptors: unpin without pin");
 }
 
-void AddReference(Description* description) { ++description->references; }
+void RecountReferences(Instant now) {
+  for (Description* d = g_shared->all_descriptions.front(); d != nullptr;
+       d = g_shared->all_descriptions.Next(d)) {
+    d->references = d->pins = 0;
+  }
+  for (const Process* process : g_shared->processes) {
+    if (process == nullptr || process->pid == 0) continue;
+    for (const Slot& slot : process->slots) {
+      if (Description* d = slot.description.load(std::memory_order_relaxed)) ++d->references;
+    }
+  }
+  for (Sleeper* s = g_shared->all_sleepers.front(); s != nullptr;
+       s = g_shared->all_sleepers.Next(s)) {
+    for (unsigned i = 0; i < s->pinned_count; ++i) ++s->pinned[i]->pins;
+  }
+  for (Description* d = g_shared->all_descriptions.front(); d != nullptr;) {
+    Description* next = g_shared->all_descriptions.Next(d);
+    DestroyIfUnused(d, now);
+    d = next;
+  }
+}
+
+void AddReference(Description* description) { ++description->in_flight; }
 
 void DropReference(Description* description, Instant now) {
-  Check(description->references > 0, "descriptors: reference dropped twice");
-  --description->references;
+  Check(description->in_flight > 0, "descriptors: nothing is in flight");
+  --description->in_flight;
   DestroyIfUnused(description, now);
 }
 

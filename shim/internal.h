@@ -1,14 +1,77 @@
 // Internal: what the files behind runtime.h share with each other. Nothing here is for dispatch/.
+//
+// Owners: `g_local` belongs to this process and is written under the attach lock or, in a forked
+// child, by its only thread; `t_state` belongs to its thread and its signal handlers.
 #pragma once
 
+#include <pthread.h>
+#include <signal.h>
+#include <sys/types.h>
+
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/device.h"
 #include "shim/config.h"
 #include "shim/descriptors.h"
 #include "shim/runtime.h"
 
 namespace userstack::shim {
+
+// --- this process ---
+
+inline constexpr unsigned kMaxDeviceDescriptors = 8;
+
+struct Local {
+  pid_t pid = 0;
+  Process* process = nullptr;
+  backend::Device* device = nullptr;
+  int arena_descriptor = -1;
+  int listener_descriptor = -1;  // rendezvous
+  int ringer_descriptor = -1;    // sends to doorbells
+  std::atomic<bool> pump_started{false};
+  bool exited = false;  // ProcessExit has run
+  // A page that is zero in a forked child: tells of a fork that no hook saw.
+  std::atomic<uint32_t>* fork_mark = nullptr;
+};
+extern Local g_local;
+
+// --- descriptors (descriptors.cc) ---
+void UnpinFrom(Sleeper& sleeper, Description* description, Instant now);
+// After a death in the middle of counting: counts anew, and drops what nobody has.
+void RecountReferences(Instant now);
+
+// --- this thread ---
+
+inline constexpr unsigned kMaxDeferredSignals = 8;
+
+struct ThreadState {
+  Sleeper* sleeper = nullptr;
+  // Read by signal handlers of this thread.
+  volatile bool in_session = false;     // it holds the lock, or is about to
+  volatile bool waiting = false;        // asleep in Wait: in the stack's queues, without the lock
+  volatile bool wait_detached = false;  // a handler took it out of them
+  volatile uint32_t deferred_count = 0;
+  volatile uint32_t handlers_run = 0;
+  volatile bool all_restart = true;            // every handler since Wait began had SA_RESTART
+  timespec* volatile sleep_timeout = nullptr;  // a handler zeroes it: the sleep that has not begun
+                                               // ends at once
+  sigset_t saved_mask = {};
+  siginfo_t deferred[kMaxDeferredSignals] = {};
+  // Waits that a handler interrupted and may have jumped out of (signals.cc).
+  Sleeper* suspended = nullptr;
+  const void* suspended_frame = nullptr;
+  int doorbell = -1;
+  pid_t tid = 0;
+  uint32_t spin_misses = 0;
+  uint32_t spin_skips = 0;
+  pollfd* poll_buffer = nullptr;
+  size_t poll_capacity = 0;
+  bool is_pump = false;
+  bool forking = false;  // between PrepareFork and what follows, lock held
+};
+extern thread_local ThreadState t_state __attribute__((tls_model("initial-exec")));
 
 // --- configuration (mode.cc) ---
 // Valid once CurrentMode() has returned kStack; never changes after.
@@ -18,6 +81,7 @@ void BreakMode();
 
 // --- log (log.cc) ---
 void ConfigureLog(LogLevel level, const char* file);
+int LogDescriptor();
 // Called before the line of a failed Check is written (audit.cc).
 void OnCheckFailed();
 
@@ -28,5 +92,126 @@ int MoveInternal(int fd);
 // A descriptor that already is where it should be (inherited).
 void MarkInternal(int fd);
 void CloseInternal(int fd);
+
+// While it lives, descriptors may be made at floor() or above.
+class HighNumbers {
+ public:
+  HighNumbers();
+  ~HighNumbers();
+  HighNumbers(const HighNumbers&) = delete;
+  HighNumbers& operator=(const HighNumbers&) = delete;
+  int floor() const { return floor_; }
+
+ private:
+  uint64_t soft_ = 0;
+  uint64_t hard_ = 0;
+  int floor_ = 3;
+  bool raised_ = false;
+};
+
+// --- the arena (arena_map.cc) ---
+// Maps `size` bytes of `fd` at kArenaAddress. 0 or -errno (-EEXIST: the address is taken).
+long MapArena(int fd, size_t size);
+void UnmapArena(size_t size);
+// A new arena: an unlinked file in memory. Its descriptor (internal) or -errno.
+int CreateArenaFile(size_t size);
+// Formats the mapped arena: Shared, then the stack. Null: too small.
+Shared* FormatArena(size_t size, const Config& config);
+// Finds Shared in a mapped arena. Null: not one of ours, or made by another build.
+Shared* FindShared();
+// This library's build: the same in every process that may share a stack.
+void BuildIdentity(uint8_t (&identity)[32]);
+
+// --- the lock (lock.cc) ---
+void InitializeLock(pthread_mutex_t* mutex);
+// False: the stack is lost; the lock is not held then. The caller has set t_state.in_session.
+bool LockShared();
+void UnlockShared();
+// Locks like a mutex of another purpose (the pump's lease); true when the owner before died.
+bool LockRobust(pthread_mutex_t* mutex);
+
+// --- audit (audit.cc) ---
+// After the death of a process that held the lock: true when the stack can be used.
+bool AuditAfterDeath();
+
+// --- session (session.cc) ---
+struct SessionAccess {
+  static void SetNow(Session& session, Instant now) { session.now_ = now; }
+  static void SetFailed(Session& session) { session.failed_ = true; }
+};
+// Sets in_session, locks, makes the thread's sleeper. False: failed.
+bool EnterStack();
+// Unlocks, wakes whoever was found ready, and lets deferred signals in.
+void LeaveStack();
+void TakeInput(Instant now);
+// Lets the stack advance and puts out what it has.
+void Drain(Instant now);
+void ReleaseSleeper(Sleeper* sleeper, Instant now);
+// Rings or wakes one sleeper, or all of them. Without or with the lock.
+void WakeSleeper(const Sleeper& sleeper);
+void WakeEverybody();
+// This thread's doorbell, made when missing; false: it cannot be had.
+bool EnsureDoorbell(Sleeper& sleeper);
+void DrainDoorbell();
+void SendRing(const Sleeper& sleeper);
+
+// --- waiting (wait.cc) ---
+// With the lock: `sleeper` no longer watches the device.
+void StopAttending(Sleeper* sleeper);
+// Takes a thread that a handler interrupts out of the queues (from the trampoline).
+void DetachWait();
+
+// --- signals (signals.cc; see signals.h) ---
+// Raises again what came during the session, with the mask that the program had.
+void DeliverDeferredSignals();
+// A forked child: what was put off is its parent's.
+void ForgetDeferredSignals();
+// With the lock: a wait that a handler left by siglongjmp is over.
+void DropAbandonedWait();
+
+// --- pump (pump.cc) ---
+void EnsurePump();
+void RingPump();
+// The successor's main loop: until no work is left. Returns.
+void PumpUntilDone(Instant deadline);
+
+// --- processes (process.cc) ---
+Process* NewProcess(pid_t pid);
+uint64_t StartTimeOf(pid_t pid);  // 0: unknown
+bool IsStopped(pid_t pid);        // by SIGSTOP or a tracer
+// With the lock: records of live processes, those reserved for children being forked included.
+unsigned AttachedProcesses();
+void ReapProcess(Process& process, Instant now);
+// In a forked process that is no program's: it has no record and no descriptors of its own.
+void BecomeSuccessor();
+// After a fork that no hook saw.
+void AdoptAfterSilentFork();
+// Keeps those slots of `process` whose descriptors are still there (after exec).
+void RevalidateSlots(Process& process, Instant now);
+// Finds placeholders among our descriptors and installs them (after a spawn that was not seen).
+void ScanDescriptors(Process& process);
+void OnThreadExit(void* unused);
+void InitializeThreadExit();
+void AnnounceThread();
+
+// --- rendezvous (rendezvous.cc) ---
+struct Handover {
+  int arena = -1;
+  int listener = -1;
+  int device[kMaxDeviceDescriptors] = {};
+  unsigned device_count = 0;
+  uint64_t memory = 0;
+};
+enum class Meeting : uint8_t { kNobody, kJoined, kRefused };
+// Asks whoever holds the device for the stack. kRefused: one line was written.
+Meeting MeetHolder(const Config& config, Handover* handover);
+// The socket that newcomers meet at, bound but not listening; -EADDRINUSE: somebody else holds it.
+int BindListener(const Config& config);
+void StartListening(int listener);
+// Answers one newcomer, if there is one.
+void ServeNewcomer();
+
+// --- successor (successor.cc) ---
+void SpawnSuccessor();
 
 }  // namespace userstack::shim

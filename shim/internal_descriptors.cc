@@ -14,7 +14,7 @@ namespace userstack::shim {
 namespace {
 
 constexpr unsigned kTracked = 1u << 20;  // Linux's default fs.nr_open
-constexpr rlim_t kRoom = 512;            // numbers above the program's limit that we may use
+constexpr rlim_t kRoom = 1024;           // numbers above the program's limit that we may use
 // With a large limit the numbers start here: a kernel table up to the limit would cost megabytes.
 // The program sees a gap in its numbers, nothing else.
 constexpr rlim_t kHighest = 8192;
@@ -25,35 +25,33 @@ long Limit(const rlimit* set, rlimit* get) {
   return RawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, Word(set), Word(get));
 }
 
-long Duplicate(int fd, rlim_t lowest) {
-  return RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, static_cast<long>(lowest));
-}
+long Duplicate(int fd, int lowest) { return RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest); }
+
+}  // namespace
 
 // A number at or above the soft limit needs the limit raised for a moment. Another thread that runs
 // out of descriptors in that moment gets one more than it should: harmless.
-long DuplicateAboveLimit(int fd, const rlimit& limit) {
-  rlimit raised = limit;
-  raised.rlim_cur =
-      limit.rlim_max - limit.rlim_cur < kRoom ? limit.rlim_max : limit.rlim_cur + kRoom;
-  if (raised.rlim_cur <= limit.rlim_cur || Limit(&raised, nullptr) != 0) return -EINVAL;
-  const long result = Duplicate(fd, limit.rlim_cur);
-  Limit(&limit, nullptr);
-  return result;
-}
-
-long DuplicateHigh(int fd) {
+HighNumbers::HighNumbers() {
   rlimit limit{};
-  if (Limit(nullptr, &limit) != 0) return Duplicate(fd, 64);
-  if (limit.rlim_cur > kHighest) return Duplicate(fd, kHighest);
-  const long above = DuplicateAboveLimit(fd, limit);
-  if (above >= 0) return above;
-  // The highest quarter of what the program may have; 64 numbers at most.
-  const rlim_t room = limit.rlim_cur / 4 < 64 ? limit.rlim_cur / 4 : 64;
-  const long high = Duplicate(fd, limit.rlim_cur - room);
-  return high >= 0 ? high : Duplicate(fd, 3);
+  if (Limit(nullptr, &limit) != 0) return;
+  soft_ = limit.rlim_cur;
+  hard_ = limit.rlim_max;
+  if (soft_ > kHighest) {
+    floor_ = static_cast<int>(kHighest);
+    return;
+  }
+  const rlimit raised{hard_ - soft_ < kRoom ? hard_ : soft_ + kRoom, hard_};
+  raised_ = raised.rlim_cur > soft_ && Limit(&raised, nullptr) == 0;
+  // Otherwise the highest quarter of what the program may have; 64 numbers at most.
+  const rlim_t room = soft_ / 4 < 64 ? soft_ / 4 : 64;
+  floor_ = static_cast<int>(raised_ ? soft_ : soft_ - room);
 }
 
-}  // namespace
+HighNumbers::~HighNumbers() {
+  if (!raised_) return;
+  const rlimit limit{soft_, hard_};
+  Limit(&limit, nullptr);
+}
 
 void MarkInternal(int fd) {
   const auto number = static_cast<unsigned>(fd);
@@ -61,7 +59,9 @@ void MarkInternal(int fd) {
 }
 
 int MoveInternal(int fd) {
-  const long moved = DuplicateHigh(fd);
+  const HighNumbers numbers;
+  long moved = Duplicate(fd, numbers.floor());
+  if (moved < 0) moved = Duplicate(fd, 3);
   RawSyscall(SYS_close, fd);
   if (moved >= 0) MarkInternal(static_cast<int>(moved));
   return static_cast<int>(moved);

@@ -42,6 +42,8 @@ void ConfigureLog(LogLevel level, const char* file) {
   if (moved >= 0) g_log_descriptor.store(moved, std::memory_order_relaxed);
 }
 
+int LogDescriptor() { return g_log_descriptor.load(std::memory_order_relaxed); }
+
 void Log(LogLevel level, const char* format, ...) {
   if (static_cast<int>(level) > g_log_level.load(std::memory_order_relaxed)) return;
   const int saved = errno;

@@ -4,7 +4,7 @@
 //
 // Owner: `lock`, a robust process-shared mutex, except where a field says "atomic". After
 // EOWNERDEAD the next owner audits. Invariants: 1. description->references equals the number of
-// slots that point at it, in all live processes, plus the sockets in flight between processes.
+// slots that point at it, in all live processes.
 // 2. description->pins equals the number of entries in the sleepers' `pinned` that name it.
 // 3. A Process with pid 0 is free, and its slots are all null.
 // 4. A watch with descriptor >= 0 is an epoll item and is freed with its target or its set; one
@@ -40,6 +40,7 @@ struct Description {
   bool epoll_has_kernel =
       false;  // kEpoll: kernel descriptors were added, so the kernel half must be asked too
   uint32_t references = 0;  // descriptors in all processes
+  uint32_t in_flight = 0;   // references that are no slot: messages that carry it (SCM_RIGHTS)
   uint32_t pins = 0;        // calls in progress that must find it alive
   uint64_t inode = 0;       // of the placeholder: identity across exec and SCM_RIGHTS
   Duration receive_timeout = Duration::Infinite();  // SO_RCVTIMEO
@@ -73,6 +74,7 @@ struct Process {
   uint64_t start_time = 0;  // /proc/PID/stat field 22: tells a reused pid
   unsigned slot_limit = 0;  // every slot from here on is null
   bool executing = false;   // between PrepareExec and the new program's Attach
+  bool exiting = false;     // ProcessExit has run: not counted as attached
   Slot slots[kMaxDescriptors];
 };
 
@@ -82,7 +84,9 @@ enum class PumpState : uint32_t { kNone, kParked, kTicking, kAttending };
 struct Shared {
   static constexpr uint64_t kMagic = 0x7573657273746b31;  // "userstk1"
   uint64_t magic = 0;
-  uint8_t build[32] = {};  // the library that made this; another build must not touch it
+  uint8_t build[32] = {};         // the library that made this; another build must not touch it
+  char configuration[1024] = {};  // DescribeStack of who made it
+  pid_t creator = 0;
   Arena* arena = nullptr;
   Stack* stack = nullptr;
   pthread_mutex_t lock;       // the stack's lock
@@ -97,7 +101,6 @@ struct Shared {
   uint64_t sessions = 0;                    // atomic: activity, for the pump
   bool device_busy = false;                 // it refused a frame: wait for POLLOUT too
   uint64_t process_generation = 0;          // atomic: the pump looks at the processes again
-  uint32_t processes_attached = 0;
 
   // Allocation for dispatch/: epoll sets, and the watches of epoll items and of calls in progress.
   Pool<Description> descriptions;

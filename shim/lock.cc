@@ -1,0 +1,62 @@
+// Lock: the robust process-shared mutex around the stack. The kernel marks it when its owner dies
+// (at any instruction); the next owner audits before it goes on. A short spin comes before the
+// sleep: sessions last microseconds.
+#include <cerrno>
+
+#include "netstack/base/check.h"
+#include "shim/internal.h"
+#include "shim/real.h"
+
+namespace userstack::shim {
+namespace {
+
+constexpr int kSpins = 200;
+
+int LockWithSpin(pthread_mutex_t* mutex) {
+  // glibc: __lock is 0 when free; looking before trying keeps the cache line shared.
+  const int* word = &mutex->__data.__lock;
+  for (int i = 0; i < kSpins; ++i) {
+    if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0) {
+      const int result = pthread_mutex_trylock(mutex);
+      if (result != EBUSY) return result;
+    }
+    __builtin_ia32_pause();
+  }
+  return pthread_mutex_lock(mutex);
+}
+
+}  // namespace
+
+void InitializeLock(pthread_mutex_t* mutex) {
+  pthread_mutexattr_t attributes;
+  pthread_mutexattr_init(&attributes);
+  pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+  pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+  Check(pthread_mutex_init(mutex, &attributes) == 0, "lock: no robust mutexes");
+  pthread_mutexattr_destroy(&attributes);
+}
+
+bool LockShared() {
+  const int result = LockWithSpin(&g_shared->lock);
+  if (result == EOWNERDEAD) {
+    if (!AuditAfterDeath()) __atomic_store_n(&g_shared->failed, true, __ATOMIC_RELEASE);
+    pthread_mutex_consistent(&g_shared->lock);
+  } else if (result != 0) {
+    return false;
+  }
+  if (!__atomic_load_n(&g_shared->failed, __ATOMIC_ACQUIRE)) return true;
+  pthread_mutex_unlock(&g_shared->lock);
+  BreakMode();
+  return false;
+}
+
+void UnlockShared() { pthread_mutex_unlock(&g_shared->lock); }
+
+bool LockRobust(pthread_mutex_t* mutex) {
+  const int result = pthread_mutex_lock(mutex);
+  if (result == EOWNERDEAD) pthread_mutex_consistent(mutex);
+  return result == EOWNERDEAD;
+}
+
+}  // namespace userstack::shim

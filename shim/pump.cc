@@ -1,0 +1,340 @@
+// Pump: keeps timers and input going when no call is in progress. Every attached process may have
+// one such thread; the one that holds the pump's lease (a robust mutex: the kernel passes it on
+// when its process dies) works, the others sleep in it. It also notices the death of processes
+// (pidfds) and serves newcomers (rendezvous).
+//
+// States. kAttending: nobody else watches the device, so the pump sleeps on it and on the stack's
+// next deadline. kTicking: the program is active and looks at the device itself; the pump wakes
+// every millisecond, takes no lock, and attends when a whole tick has passed without a look.
+// kParked: a thread of a program sleeps on the device and nothing has happened for some ticks; the
+// pump sleeps for good. Who stops attending wakes a parked pump (StopAttending).
+// A program that does nothing therefore costs nothing, and an active one a thousand short wake-ups
+// a second at most.
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "shim/internal.h"
+#include "shim/real.h"
+
+namespace userstack::shim {
+namespace {
+
+constexpr Duration kTick = Duration::Milliseconds(1);
+constexpr int kQuietTicksBeforeParking = 8;
+constexpr Duration kParkedCheck = Duration::Seconds(2);
+constexpr size_t kStackBytes = 256 << 10;
+constexpr uint64_t kListenerKey = ~uint64_t{0};
+
+struct Watched {
+  pid_t pid = 0;  // 0: free
+  int descriptor = -1;
+};
+
+class Pump {
+ public:
+  // Works until `done` (a successor's) says so; a thread of a program never returns.
+  void Run(bool successor, Instant deadline);
+
+ private:
+  bool Start();
+  void Stop();
+  bool IsDone(Instant deadline);
+  Instant Decide(bool* watch_device);
+  Instant Attend(Instant now);
+  Instant Observe(Instant now);
+  void Sleep(Instant until, bool watch_device);
+  void HandleEvents();
+  void UpdateWatches();
+  void WatchProcess(pid_t pid);
+  void Bury(Watched& watched);
+  void ReportProblem();
+
+  int epoll_ = -1;
+  uint64_t generation_ = 0;
+  uint64_t sessions_ = 0;
+  int quiet_ticks_ = 0;
+  bool problem_reported_ = false;
+  Watched watched_[kMaxProcesses];
+};
+
+bool Enter(Instant* now) {
+  if (!EnterStack()) return false;
+  *now = MonotonicNow();
+  return true;
+}
+
+void Leave(Instant now) {
+  Drain(now);
+  LeaveStack();
+}
+
+bool Pump::Start() {
+  generation_ = 0;
+  const long epoll = RawSyscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+  if (epoll < 0) return false;
+  epoll_ = MoveInternal(static_cast<int>(epoll));
+  if (epoll_ < 0) return false;
+  epoll_event event{EPOLLIN, {.u64 = kListenerKey}};
+  RawSyscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_ADD, g_local.listener_descriptor, Word(&event));
+  Instant now;
+  if (!Enter(&now)) return false;
+  EnsureDoorbell(*t_state.sleeper);
+  t_state.sleeper->needs_doorbell = true;
+  g_shared->pump = t_state.sleeper;
+  g_shared->pump_state = PumpState::kTicking;
+  Leave(now);
+  return true;
+}
+
+void Pump::Stop() {
+  Instant now;
+  if (Enter(&now)) {
+    g_shared->pump_state = PumpState::kNone;
+    ReleaseSleeper(t_state.sleeper, now);
+    t_state.sleeper = nullptr;
+    Leave(now);
+  }
+  for (Watched& watched : watched_) {
+    if (watched.pid != 0) CloseInternal(watched.descriptor);
+    watched = {};
+  }
+  if (epoll_ >= 0) CloseInternal(epoll_);
+  epoll_ = -1;
+}
+
+// A successor is done when programs have joined, when no work is left, or when it takes too long.
+bool Pump::IsDone(Instant deadline) {
+  Instant now;
+  if (!Enter(&now)) return true;
+  const bool done =
+      AttachedProcesses() != 0 || now >= deadline || !g_shared->stack->HasUnfinishedWork(true);
+  Leave(now);
+  return done;
+}
+
+void Pump::Run(bool successor, Instant deadline) {
+  if (!Start()) Log(LogLevel::kWarn, "the pump cannot start: no descriptor is left");
+  while (epoll_ >= 0 && !__atomic_load_n(&g_shared->failed, __ATOMIC_ACQUIRE)) {
+    if (successor && IsDone(deadline)) break;
+    if (__atomic_load_n(&g_shared->process_generation, __ATOMIC_ACQUIRE) != generation_) {
+      UpdateWatches();
+    }
+    bool watch_device = false;
+    const Instant until = Decide(&watch_device);
+    Sleep(successor ? std::min(until, deadline) : until, watch_device);
+  }
+  Stop();
+}
+
+// Returns until when to sleep. Without the lock while the program is active.
+Instant Pump::Decide(bool* watch_device) {
+  Instant now = MonotonicNow();
+  const Sleeper* attendant = __atomic_load_n(&g_shared->attendant, __ATOMIC_ACQUIRE);
+  const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
+  if (attendant == nullptr && now - last < kTick) return last + kTick;
+  if (attendant != nullptr && attendant != t_state.sleeper) {
+    const uint64_t sessions = __atomic_load_n(&g_shared->sessions, __ATOMIC_RELAXED);
+    const bool active = sessions != sessions_;
+    sessions_ = sessions;
+    quiet_ticks_ = active ? 0 : quiet_ticks_ + 1;
+    if (quiet_ticks_ < kQuietTicksBeforeParking) return now + kTick;
+  }
+  if (!Enter(&now)) return now + kTick;
+  attendant = g_shared->attendant;
+  Instant until;
+  if (attendant == nullptr || attendant == t_state.sleeper) {
+    until = Attend(now);
+    *watch_device = g_shared->attendant == t_state.sleeper && !g_local.device->gone();
+  } else {
+    until = Observe(now);
+  }
+  Leave(now);
+  return until;
+}
+
+// Nobody else watches the device.
+Instant Pump::Attend(Instant now) {
+  const Instant last{g_shared->last_poll};
+  if (now - last < kTick) {  // but somebody looks at it: a program is active
+    g_shared->attendant = nullptr;
+    g_shared->pump_state = PumpState::kTicking;
+    return last + kTick;
+  }
+  g_shared->attendant = t_state.sleeper;
+  g_shared->pump_state = PumpState::kAttending;
+  TakeInput(now);
+  Drain(now);
+  ReportProblem();
+  return g_shared->stack->NextDeadline();
+}
+
+// Another thread sleeps on the device.
+Instant Pump::Observe(Instant now) {
+  const pid_t pid = g_shared->attendant->pid;
+  if (pid != g_local.pid && IsStopped(pid)) {
+    g_shared->attendant = nullptr;  // it cannot; the next turn attends
+    return now;
+  }
+  g_shared->pump_state = PumpState::kParked;
+  quiet_ticks_ = 0;
+  return AttachedProcesses() > 1 ? now + kParkedCheck : Instant::Never();
+}
+
+void Pump::ReportProblem() {
+  const char* problem = g_local.device->Problem();
+  if (problem == nullptr || problem_reported_) return;
+  problem_reported_ = true;
+  Log(LogLevel::kWarn, "%s", problem);
+}
+
+void Pump::Sleep(Instant until, bool watch_device) {
+  pollfd entries[3] = {{t_state.doorbell, POLLIN, 0}, {epoll_, POLLIN, 0}, {-1, POLLIN, 0}};
+  if (watch_device) {
+    entries[2].fd = g_local.device->wait_descriptor();
+    if (__atomic_load_n(&g_shared->device_busy, __ATOMIC_RELAXED)) entries[2].events |= POLLOUT;
+  }
+  timespec timeout{};
+  const int64_t left = (until - MonotonicNow()).nanoseconds;
+  if (left > 0) timeout = {left / 1'000'000'000, left % 1'000'000'000};
+  const long ready =
+      RawSyscall(SYS_ppoll, Word(entries), 3, until.is_never() ? 0 : Word(&timeout), 0, 8);
+  if (ready <= 0) return;
+  if (entries[0].revents != 0) DrainDoorbell();
+  if (entries[1].revents != 0) HandleEvents();
+}
+
+void Pump::HandleEvents() {
+  constexpr int kEvents = 16;
+  epoll_event events[kEvents];
+  const long count = RawSyscall(SYS_epoll_wait, epoll_, Word(events), kEvents, 0);
+  for (long i = 0; i < count; ++i) {
+    if (events[i].data.u64 == kListenerKey) {
+      ServeNewcomer();
+    } else {
+      Bury(watched_[events[i].data.u64]);
+    }
+  }
+}
+
+// The process behind `watched` has ended.
+void Pump::Bury(Watched& watched) {
+  const pid_t pid = watched.pid;
+  CloseInternal(watched.descriptor);  // and out of the epoll set
+  watched = {};
+  if (pid == 0) return;
+  Instant now;
+  if (!Enter(&now)) return;
+  for (Process* process : g_shared->processes) {
+    if (process != nullptr && process->pid == pid) ReapProcess(*process, now);
+  }
+  Leave(now);
+}
+
+void Pump::WatchProcess(pid_t pid) {
+  constexpr long kPidfdOpen = 434;
+  auto* free = std::find_if(std::begin(watched_), std::end(watched_),
+                            [](const Watched& w) { return w.pid == 0; });
+  if (free == std::end(watched_)) return;
+  const long pidfd = RawSyscall(kPidfdOpen, pid, 0);
+  if (pidfd == -ESRCH) {
+    *free = {pid, -1};
+    Bury(*free);
+    return;
+  }
+  if (pidfd < 0) return;
+  const int moved = MoveInternal(static_cast<int>(pidfd));
+  if (moved < 0) return;
+  *free = {pid, moved};
+  epoll_event event{EPOLLIN, {.u64 = static_cast<uint64_t>(free - watched_)}};
+  RawSyscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_ADD, moved, Word(&event));
+}
+
+void Pump::UpdateWatches() {
+  pid_t pids[kMaxProcesses];
+  size_t count = 0;
+  Instant now;
+  if (!Enter(&now)) return;
+  generation_ = g_shared->process_generation;
+  for (Process* process : g_shared->processes) {
+    if (process == nullptr || process->pid <= 0 || process->pid == g_local.pid) continue;
+    const uint64_t start = StartTimeOf(process->pid);
+    if (process->start_time == 0) process->start_time = start;
+    if (process->start_time == start) {
+      pids[count++] = process->pid;
+    } else {
+      ReapProcess(*process, now);  // it has ended; another may have its number
+    }
+  }
+  Leave(now);
+  for (Watched& watched : watched_) {
+    if (watched.pid == 0 || std::find(pids, pids + count, watched.pid) != pids + count) continue;
+    CloseInternal(watched.descriptor);
+    watched = {};
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const bool known = std::any_of(std::begin(watched_), std::end(watched_),
+                                   [&](const Watched& w) { return w.pid == pids[i]; });
+    if (!known) WatchProcess(pids[i]);
+  }
+}
+
+constinit Pump g_pump;
+
+// The lease outlives nobody: a process that ends without giving it back passes it on.
+void Serve(bool successor, Instant deadline) {
+  if (LockRobust(&g_shared->pump_lock)) {
+    Log(LogLevel::kDebug, "the process that pumped has ended; taking over");
+  }
+  __atomic_add_fetch(&g_shared->process_generation, 1, __ATOMIC_ACQ_REL);
+  g_pump.Run(successor, deadline);
+  pthread_mutex_unlock(&g_shared->pump_lock);
+}
+
+void* PumpMain(void*) {
+  t_state.is_pump = true;
+  RawSyscall(SYS_prctl, PR_SET_NAME, Word("userstack"));
+  Serve(false, Instant::Never());
+  return nullptr;
+}
+
+}  // namespace
+
+void EnsurePump() {
+  if (g_local.pump_started.exchange(true)) return;
+  // Signals are for the program's threads. glibc keeps its own two out of the set.
+  sigset_t all;
+  sigset_t saved;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &saved);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, PumpMain, nullptr);
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+  if (error != 0) {
+    Log(LogLevel::kWarn,
+        "no thread for timers and input (errno %d): they wait for the program's "
+        "own calls",
+        error);
+  }
+}
+
+void RingPump() {
+  if (g_shared->pump != nullptr) SendRing(*g_shared->pump);
+}
+
+void PumpUntilDone(Instant deadline) {
+  t_state.is_pump = true;
+  Serve(true, deadline);
+}
+
+}  // namespace userstack::shim

@@ -1,0 +1,258 @@
+// Session: one call's stay inside the stack. Lock, clock, input; at the end output, wake-ups,
+// unlock. Also the sleepers, which are how one thread finds another, in whatever process.
+//
+// When the device is read: a read that finds nothing costs a system call, so a session looks only
+// when nobody has for kPollInterval; a call that is about to block or to say EAGAIN looks anyway
+// (Poll, Wait). Between two looks a busy program is at most kPollInterval behind the wire, which is
+// less than the time a wake-up takes.
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+
+#include "netstack/base/check.h"
+#include "shim/internal.h"
+#include "shim/real.h"
+#include "shim/signals.h"
+
+namespace userstack::shim {
+
+constinit Local g_local;
+constinit thread_local ThreadState t_state __attribute__((tls_model("initial-exec")));
+
+namespace {
+
+constexpr Duration kPollInterval = Duration::Microseconds(50);
+constexpr size_t kBatch = 64;
+constexpr int kMaxBatches = 4;
+constexpr long kFutexWake = 1;  // FUTEX_WAKE, shared between processes
+constexpr long kEveryWaiter = 0x7fffffff;
+
+static_assert(offsetof(Sleeper, waiter) == 0);
+Sleeper* SleeperOf(Waiter* waiter) { return reinterpret_cast<Sleeper*>(waiter); }
+
+void Store(int64_t* to, int64_t value) { __atomic_store_n(to, value, __ATOMIC_RELAXED); }
+
+// Wakes that are done after the lock is free, so that who wakes up does not run into it. Should
+// this process be killed in between, the pump that notices wakes everybody.
+class WakeBatch {
+ public:
+  void Add(Sleeper* sleeper) {
+    if (count_ == kCapacity) Send();
+    sleepers_[count_++] = sleeper;
+  }
+  void Send() {
+    for (size_t i = 0; i < count_; ++i) WakeSleeper(*sleepers_[i]);
+    count_ = 0;
+  }
+
+ private:
+  static constexpr size_t kCapacity = 32;
+  size_t count_ = 0;
+  Sleeper* sleepers_[kCapacity];
+};
+
+void CollectWakes(WakeBatch* batch) {
+  WakeList& wakes = g_shared->stack->core().wakes;
+  while (Waiter* waiter = wakes.Pop()) {
+    waiter->set = nullptr;
+    __atomic_store_n(&waiter->wake_word, 1, __ATOMIC_RELEASE);
+    Sleeper* sleeper = SleeperOf(waiter);
+    if (sleeper != t_state.sleeper) batch->Add(sleeper);
+  }
+}
+
+Sleeper* NewSleeper() {
+  Sleeper* sleeper = g_shared->sleepers.New();
+  if (sleeper == nullptr) return nullptr;
+  if (t_state.tid == 0) t_state.tid = static_cast<pid_t>(RawSyscall(SYS_gettid));
+  sleeper->pid = g_local.pid;
+  sleeper->tid = t_state.tid;
+  g_shared->all_sleepers.PushBack(sleeper);
+  return sleeper;
+}
+
+bool IsForked() { return g_local.fork_mark->load(std::memory_order_relaxed) == 0; }
+
+}  // namespace
+
+Instant MonotonicNow() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return {now.tv_sec * 1'000'000'000 + now.tv_nsec};
+}
+
+Process& CurrentProcess() { return *g_local.process; }
+Shared& CurrentShared() { return *g_shared; }
+Sleeper& CurrentSleeper() { return *t_state.sleeper; }
+
+void WakeSleeper(const Sleeper& sleeper) {
+  if (sleeper.needs_doorbell) {
+    SendRing(sleeper);
+  } else {
+    RawSyscall(SYS_futex, Word(&sleeper.waiter.wake_word), kFutexWake, kEveryWaiter);
+  }
+}
+
+void SendRing(const Sleeper& sleeper) {
+  if (sleeper.doorbell_length == 0) return;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  memcpy(address.sun_path, sleeper.doorbell, sleeper.doorbell_length);
+  const char ring = 1;
+  // EAGAIN: it rings already. ECONNREFUSED: its process is gone.
+  RawSyscall(SYS_sendto, g_local.ringer_descriptor, Word(&ring), 1, MSG_DONTWAIT | MSG_NOSIGNAL,
+             Word(&address), static_cast<long>(sizeof(sa_family_t) + sleeper.doorbell_length));
+}
+
+void WakeEverybody() {
+  for (Sleeper* s = g_shared->all_sleepers.front(); s != nullptr;
+       s = g_shared->all_sleepers.Next(s)) {
+    __atomic_store_n(&s->waiter.wake_word, 1, __ATOMIC_RELEASE);
+    if (s != t_state.sleeper) WakeSleeper(*s);
+  }
+}
+
+bool EnsureDoorbell(Sleeper& sleeper) {
+  if (t_state.doorbell < 0) {
+    const long fd = RawSyscall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return false;
+    const sa_family_t family = AF_UNIX;  // the kernel chooses an abstract name
+    RawSyscall(SYS_bind, fd, Word(&family), sizeof(family));
+    t_state.doorbell = MoveInternal(static_cast<int>(fd));
+    if (t_state.doorbell < 0) return false;
+    sleeper.doorbell_length = 0;
+  }
+  if (sleeper.doorbell_length != 0) return true;
+  sockaddr_un address{};
+  int length = sizeof(address);
+  if (RawSyscall(SYS_getsockname, t_state.doorbell, Word(&address), Word(&length)) != 0) {
+    return false;
+  }
+  const size_t path = static_cast<size_t>(length) - sizeof(sa_family_t);
+  if (path == 0 || path > sizeof(sleeper.doorbell)) return false;
+  memcpy(sleeper.doorbell, address.sun_path, path);
+  sleeper.doorbell_length = static_cast<uint8_t>(path);
+  return true;
+}
+
+void DrainDoorbell() {
+  char bytes[8];
+  while (RawSyscall(SYS_recvfrom, t_state.doorbell, Word(bytes), sizeof(bytes), MSG_DONTWAIT, 0,
+                    0) > 0) {
+  }
+}
+
+void ReleaseSleeper(Sleeper* sleeper, Instant now) {
+  Core& core = g_shared->stack->core();
+  StopAttending(sleeper);
+  if (g_shared->pump == sleeper) g_shared->pump = nullptr;
+  sleeper->waiter.node.Unlink();
+  while (Watch* watch = sleeper->own_set.all.front()) {
+    Detach(*watch, core.wakes);
+    g_shared->watches.Delete(watch);
+  }
+  while (sleeper->pinned_count > 0) UnpinFrom(*sleeper, sleeper->pinned[0], now);
+  sleeper->node.Unlink();
+  g_shared->sleepers.Delete(sleeper);
+}
+
+void TakeInput(Instant now) {
+  Stack& stack = *g_shared->stack;
+  for (int i = 0; i < kMaxBatches; ++i) {
+    Packet* packets[kBatch];
+    const size_t count =
+        g_local.device->Receive(stack.core(), packets, kBatch, kWireInterface, now);
+    if (count == 0) break;
+    stack.Input(packets, count, now);
+  }
+  if (!t_state.is_pump) Store(&g_shared->last_poll, now.nanoseconds);
+}
+
+void Drain(Instant now) {
+  Stack& stack = *g_shared->stack;
+  stack.Advance(now);
+  bool sent = false;
+  while (Frame* frame = stack.NextFrame(kWireInterface)) {
+    const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
+    if (result == backend::Device::Sent::kBusy) {
+      stack.ReturnFrame(frame);
+      g_shared->device_busy = true;
+      break;
+    }
+    stack.core().frames.Release(frame);
+    g_shared->device_busy = false;
+    sent = true;
+  }
+  if (sent) g_local.device->Kick();
+}
+
+bool EnterStack() {
+  t_state.in_session = true;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (IsForked()) [[unlikely]]
+    AdoptAfterSilentFork();
+  if (!LockShared()) {
+    g_slots = nullptr;
+    t_state.in_session = false;
+    DeliverDeferredSignals();
+    return false;
+  }
+  if (t_state.suspended != nullptr) [[unlikely]]
+    DropAbandonedWait();
+  if (t_state.sleeper == nullptr) [[unlikely]] {
+    t_state.sleeper = NewSleeper();
+    if (t_state.sleeper == nullptr) {
+      LeaveStack();
+      return false;
+    }
+    AnnounceThread();
+  }
+  return true;
+}
+
+void LeaveStack() {
+  WakeBatch wakes;
+  CollectWakes(&wakes);
+  if (!t_state.is_pump) {
+    __atomic_store_n(&g_shared->sessions, g_shared->sessions + 1, __ATOMIC_RELAXED);
+  }
+  UnlockShared();
+  wakes.Send();
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  t_state.in_session = false;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (t_state.deferred_count != 0) [[unlikely]]
+    DeliverDeferredSignals();
+}
+
+Session::Session() {
+  if (t_state.in_session || !EnterStack()) {
+    failed_ = true;
+    return;
+  }
+  now_ = MonotonicNow();
+  const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
+  if (now_ - last >= kPollInterval) TakeInput(now_);
+}
+
+Session::~Session() {
+  if (failed_) return;
+  Drain(now_);
+  LeaveStack();
+}
+
+Stack& Session::stack() { return *g_shared->stack; }
+Core& Session::core() { return g_shared->stack->core(); }
+
+void Session::Poll() {
+  if (!failed_) TakeInput(now_);
+}
+
+void Session::Flush() {
+  if (!failed_) Drain(now_);
+}
+
+}  // namespace userstack::shim

@@ -1,0 +1,357 @@
+// Wait: how a thread sleeps until the stack, the kernel, a deadline or a signal has something for
+// it.
+//
+// One sleeping thread per stack attends the device: it sleeps in ppoll on it, and until the stack's
+// next deadline, so that data takes no extra wake-up on its way to the thread that needs it. The
+// others sleep on their futex, or on their doorbell when they watch kernel descriptors as well. An
+// attendant that returns to its program hands nothing over (that would cost a wake-up per call):
+// the next thread that blocks takes the device, sessions look at it on their way, and the pump
+// takes it when nobody did for a millisecond.
+//
+// No wake-up is lost: a thread enters the queues under the lock, after it has looked; whoever makes
+// it ready finds it there and sets its word before waking it; the futex compares the word, and a
+// doorbell keeps its ring. A signal that comes between looking and sleeping zeroes the timeout of
+// the sleep (see signals.cc).
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "shim/internal.h"
+#include "shim/real.h"
+#include "shim/signals.h"
+
+namespace userstack::shim {
+namespace {
+
+constexpr long kFutexWaitBitset = 9;  // absolute CLOCK_MONOTONIC, shared between processes
+constexpr long kFutexMatchAny = 0xffffffff;
+constexpr size_t kOwnEntries = 2;  // device and doorbell
+constexpr Duration kLongest = Duration::Seconds(86400);
+constexpr Duration kWithoutDoorbell = Duration::Milliseconds(1);
+// A follower looks this often whether the process that attends the device was stopped (SIGSTOP).
+constexpr Duration kDistrust = Duration::Seconds(2);
+constexpr int kPausesPerLook = 40;
+constexpr uint32_t kMissesBeforeSkipping = 3;
+constexpr uint32_t kSkips = 32;
+
+timespec ToTimespec(int64_t nanoseconds) {
+  return {nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
+}
+
+// A buffer for `count` entries that this thread keeps. Null: out of memory.
+pollfd* PollBuffer(size_t count) {
+  ThreadState& state = t_state;
+  if (count <= state.poll_capacity) return state.poll_buffer;
+  const size_t bytes = (count * sizeof(pollfd) * 2 + 4095) & ~size_t{4095};
+  const long memory = RawSyscall(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory < 0 && memory > -4096) return nullptr;
+  if (state.poll_buffer != nullptr) {
+    RawSyscall(SYS_munmap, Word(state.poll_buffer),
+               static_cast<long>(state.poll_capacity * sizeof(pollfd)));
+  }
+  state.poll_buffer = reinterpret_cast<pollfd*>(memory);
+  state.poll_capacity = bytes / sizeof(pollfd);
+  return state.poll_buffer;
+}
+
+// What one sleep waits for beyond the caller's kernel descriptors.
+struct SleepPlan {
+  bool attend = false;
+  bool use_poll = false;
+  bool has_doorbell = false;
+  Instant wake_at = Instant::Never();
+};
+
+// ppoll failed for want of memory, or with more entries than RLIMIT_NOFILE allows: not to spin.
+void PauseAfterFailure() {
+  timespec pause = ToTimespec(kWithoutDoorbell.nanoseconds);
+  RawSyscall(SYS_nanosleep, Word(&pause), 0);
+}
+
+class Waiting {
+ public:
+  Waiting(Session& session, const WaitRequest& request)
+      : session_(session), request_(request), handlers_before_(t_state.handlers_run) {
+    t_state.all_restart = true;
+    for (unsigned i = 0; i < request.kernel_count; ++i) request.kernel[i].revents = 0;
+  }
+
+  WaitResult Run();
+
+ private:
+  void Leave();
+  bool Enter();
+  bool IsReady() { return HasReady(*request_.set, session_.core().wakes); }
+  bool IsInterrupted() const {
+    return interrupted_ || t_state.handlers_run != handlers_before_ || t_state.deferred_count != 0;
+  }
+  void LookAtDevice();
+  bool Spin(WaitResult* result);
+  bool LookAtKernel();
+  SleepPlan Enqueue();
+  long Sleep(const SleepPlan& plan);
+  long SleepOnFutex(timespec* until);
+  long SleepInPoll(const SleepPlan& plan, timespec* timeout);
+  void SuspectAttendant(const SleepPlan& plan);
+  bool AfterSleep(const SleepPlan& plan, long slept, WaitResult* result);
+  WaitResult KernelOnly();
+
+  Session& session_;
+  const WaitRequest& request_;
+  uint32_t handlers_before_;
+  bool interrupted_ = false;
+};
+
+// Lets go of the lock. Until Enter, a handler takes the thread out of the stack's queues.
+void Waiting::Leave() {
+  t_state.wait_detached = false;
+  t_state.waiting = true;
+  LeaveStack();
+}
+
+// With the lock taken again. False: the stack is lost.
+bool Waiting::Enter() {
+  t_state.in_session = true;  // before `waiting` ends: a handler is put off from here on
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  t_state.waiting = false;
+  if (!EnterStack()) {
+    SessionAccess::SetFailed(session_);
+    return false;
+  }
+  SessionAccess::SetNow(session_, MonotonicNow());
+  return true;
+}
+
+void Waiting::LookAtDevice() {
+  if (g_shared->last_poll != session_.now().nanoseconds) TakeInput(session_.now());
+  Drain(session_.now());
+}
+
+// Without the lock: one look at the kernel descriptors.
+bool Waiting::LookAtKernel() {
+  if (request_.kernel_count == 0) return false;
+  timespec zero{};
+  return RawSyscall(SYS_ppoll, Word(request_.kernel), request_.kernel_count, Word(&zero), 0, 8) > 0;
+}
+
+// Looks again and again for a short while before the thread sleeps. A thread whose looks found
+// nothing for some times sleeps at once for a while. True: *result is the answer.
+bool Waiting::Spin(WaitResult* result) {
+  ThreadState& state = t_state;
+  const Duration limit = Duration::Microseconds(CurrentConfig().spin_microseconds);
+  const Sleeper* attendant = g_shared->attendant;
+  if (limit.nanoseconds == 0 || (attendant != nullptr && attendant != g_shared->pump)) return false;
+  if (state.spin_misses >= kMissesBeforeSkipping && ++state.spin_skips % kSkips != 0) return false;
+  const Instant end = std::min(session_.now() + limit, request_.deadline);
+  while (session_.now() < end) {
+    Leave();
+    for (int i = 0; i < kPausesPerLook; ++i) __builtin_ia32_pause();
+    const bool kernel_ready = LookAtKernel();
+    if (!Enter()) {
+      *result = WaitResult::kStackReady;
+      return true;
+    }
+    LookAtDevice();
+    if (!kernel_ready && !IsReady()) {
+      if (!IsInterrupted()) continue;
+      *result = WaitResult::kInterrupted;
+      return true;
+    }
+    *result = kernel_ready ? WaitResult::kKernelReady : WaitResult::kStackReady;
+    state.spin_misses = 0;
+    return true;
+  }
+  ++state.spin_misses;
+  return false;
+}
+
+// Puts the thread in the queues and decides what it watches.
+SleepPlan Waiting::Enqueue() {
+  Sleeper& me = *t_state.sleeper;
+  me.waiter.set = request_.set;
+  __atomic_store_n(&me.waiter.wake_word, 0, __ATOMIC_RELEASE);
+  request_.set->waiters.PushBack(&me.waiter);
+  SleepPlan plan;
+  Sleeper* attendant = g_shared->attendant;
+  plan.attend = attendant == nullptr || attendant == &me || attendant == g_shared->pump;
+  plan.use_poll = plan.attend || request_.kernel_count != 0 || request_.mask != nullptr;
+  plan.wake_at = std::min(request_.deadline, session_.now() + kLongest);
+  if (plan.use_poll) plan.has_doorbell = EnsureDoorbell(me);
+  me.needs_doorbell = plan.use_poll;
+  if (plan.attend) {
+    g_shared->attendant = &me;
+    plan.wake_at = std::min(plan.wake_at, session_.stack().NextDeadline());
+  } else if (attendant->pid != g_local.pid) {
+    plan.wake_at = std::min(plan.wake_at, session_.now() + kDistrust);
+  }
+  if (plan.use_poll && !plan.has_doorbell) {
+    // No descriptor left for a doorbell: look again and again instead.
+    plan.wake_at = std::min(plan.wake_at, session_.now() + kWithoutDoorbell);
+  }
+  return plan;
+}
+
+long Waiting::SleepOnFutex(timespec* until) {
+  return RawSyscall(SYS_futex, Word(&t_state.sleeper->waiter.wake_word), kFutexWaitBitset, 0,
+                    Word(until), 0, kFutexMatchAny);
+}
+
+// Returns what ppoll does, with the caller's revents filled in and our own entries not counted.
+long Waiting::SleepInPoll(const SleepPlan& plan, timespec* timeout) {
+  const size_t count = request_.kernel_count;
+  pollfd* entries = PollBuffer(count + kOwnEntries);
+  if (entries == nullptr) return -ENOMEM;
+  std::copy_n(request_.kernel, count, entries);
+  size_t total = count;
+  if (plan.has_doorbell) entries[total++] = {t_state.doorbell, POLLIN, 0};
+  if (plan.attend && !g_local.device->gone()) {
+    const short events = g_shared->device_busy ? POLLIN | POLLOUT : POLLIN;
+    entries[total++] = {g_local.device->wait_descriptor(), events, 0};
+  }
+  const long result = RawSyscall(SYS_ppoll, Word(entries), static_cast<long>(total), Word(timeout),
+                                 Word(request_.mask), 8);
+  if (result <= 0) return result;
+  if (plan.has_doorbell && entries[count].revents != 0) DrainDoorbell();
+  long ready = 0;
+  for (size_t i = 0; i < count; ++i) {
+    request_.kernel[i].revents = entries[i].revents;
+    if (entries[i].revents != 0) ++ready;
+  }
+  return ready;
+}
+
+long Waiting::Sleep(const SleepPlan& plan) {
+  ThreadState& state = t_state;
+  Leave();
+  const int64_t left = std::max<int64_t>(0, (plan.wake_at - MonotonicNow()).nanoseconds);
+  timespec timeout = ToTimespec(plan.use_poll ? left : plan.wake_at.nanoseconds);
+  state.sleep_timeout = &timeout;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  long result = 0;
+  const Sleeper& me = *state.sleeper;
+  if (!state.wait_detached && __atomic_load_n(&me.waiter.wake_word, __ATOMIC_ACQUIRE) == 0) {
+    result = plan.use_poll ? SleepInPoll(plan, &timeout) : SleepOnFutex(&timeout);
+  }
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  state.sleep_timeout = nullptr;
+  if (result == -EINTR || state.wait_detached) interrupted_ = true;
+  if (plan.use_poll && result < 0 && result != -EINTR) PauseAfterFailure();
+  return plan.use_poll ? result : 0;
+}
+
+// A follower that nobody woke: is the attendant's process stopped? Then somebody else attends.
+void Waiting::SuspectAttendant(const SleepPlan& plan) {
+  const Sleeper* attendant = g_shared->attendant;
+  if (attendant == nullptr || attendant->pid == g_local.pid) return;
+  if (session_.now() < plan.wake_at || !IsStopped(attendant->pid)) return;
+  g_shared->attendant = nullptr;
+}
+
+// With the lock again. True: *result is the answer.
+bool Waiting::AfterSleep(const SleepPlan& plan, long slept, WaitResult* result) {
+  Sleeper& me = *t_state.sleeper;
+  if (!t_state.wait_detached) me.waiter.node.Unlink();
+  me.waiter.set = nullptr;
+  if (plan.attend) {
+    LookAtDevice();
+  } else {
+    SuspectAttendant(plan);
+  }
+  if (slept > 0) {
+    *result = WaitResult::kKernelReady;
+  } else if (IsReady()) {
+    *result = WaitResult::kStackReady;
+  } else if (IsInterrupted()) {
+    *result = WaitResult::kInterrupted;
+  } else if (session_.now() >= request_.deadline) {
+    *result = WaitResult::kTimedOut;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+WaitResult Waiting::KernelOnly() {
+  ThreadState& state = t_state;
+  const Instant wake_at = std::min(request_.deadline, session_.now() + kLongest);
+  Drain(session_.now());
+  Leave();
+  const int64_t left = std::max<int64_t>(0, (wake_at - MonotonicNow()).nanoseconds);
+  timespec timeout = ToTimespec(left);
+  state.sleep_timeout = &timeout;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  long result = -EINTR;
+  if (!state.wait_detached) {
+    result = RawSyscall(SYS_ppoll, Word(request_.kernel), request_.kernel_count, Word(&timeout),
+                        Word(request_.mask), 8);
+  }
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  state.sleep_timeout = nullptr;
+  if (!Enter()) return WaitResult::kStackReady;
+  if (result > 0) return WaitResult::kKernelReady;
+  if (result == -EINTR || IsInterrupted()) return WaitResult::kInterrupted;
+  return session_.now() >= request_.deadline ? WaitResult::kTimedOut : WaitResult::kStackReady;
+}
+
+WaitResult Waiting::Run() {
+  if (request_.set == nullptr) return KernelOnly();
+  if (!g_local.pump_started.load(std::memory_order_relaxed)) {
+    Leave();
+    EnsurePump();
+    if (!Enter()) return WaitResult::kStackReady;
+  }
+  if (IsReady()) return WaitResult::kStackReady;
+  LookAtDevice();
+  if (IsReady()) return WaitResult::kStackReady;
+  if (IsInterrupted()) return WaitResult::kInterrupted;
+  if (session_.now() >= request_.deadline && request_.kernel_count == 0) {
+    return WaitResult::kTimedOut;
+  }
+  WaitResult result;
+  if (Spin(&result)) return result;
+  for (;;) {
+    const SleepPlan plan = Enqueue();
+    const long slept = Sleep(plan);
+    if (!Enter()) return WaitResult::kStackReady;
+    if (!AfterSleep(plan, slept, &result)) continue;
+    StopAttending(t_state.sleeper);
+    return result;
+  }
+}
+
+}  // namespace
+
+WaitResult Wait(Session& session, const WaitRequest& request) {
+  if (session.failed()) return WaitResult::kStackReady;
+  return Waiting(session, request).Run();
+}
+
+bool ShouldRestart() { return t_state.all_restart; }
+
+void StopAttending(Sleeper* sleeper) {
+  if (g_shared->attendant != sleeper) return;
+  g_shared->attendant = nullptr;
+  if (g_shared->pump_state != PumpState::kParked) return;
+  g_shared->pump_state = PumpState::kTicking;
+  RingPump();
+}
+
+void DetachWait() {
+  ThreadState& state = t_state;
+  state.in_session = true;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (state.sleep_timeout != nullptr) *state.sleep_timeout = {};
+  state.wait_detached = true;
+  state.waiting = false;
+  if (!LockShared()) {
+    state.in_session = false;
+    return;
+  }
+  state.sleeper->waiter.node.Unlink();
+  StopAttending(state.sleeper);
+  LeaveStack();
+}
+
+}  // namespace userstack::shim
