@@ -93,6 +93,7 @@ void CaptureDevice::Record(iovec* entries, size_t count, uint32_t length) {
     written = KernelWritev(file_.get(), entries, count);
   } while (written == -EINTR);
   failed_ = written != static_cast<long>(sizeof header + length);
+  entries[0] = {};
 }
 
 size_t CaptureDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
