@@ -30,6 +30,12 @@ class IpAddress {
     return a;
   }
   static IpAddress Any(Family family) { return family == Family::kIpv4 ? V4(0) : IpAddress(); }
+  static IpAddress Loopback(Family family) {
+    if (family == Family::kIpv4) return V4(0x7f000001);
+    IpAddress a;
+    a.bytes_[15] = 1;
+    return a;
+  }
   static IpAddress V4Broadcast() { return V4(0xffffffff); }
 
   bool is_v4() const { return high() == 0 && Load32(&bytes_[8]) == 0xffff; }

@@ -12,6 +12,8 @@
 
 #include <cstdint>
 
+#include "netstack/arena/owner_of.h"
+#include "netstack/base/checksum.h"
 #include "netstack/base/ip_address.h"
 #include "netstack/base/socket_options.h"
 #include "netstack/base/status.h"
@@ -113,7 +115,7 @@ class Ip {
   // The first IPv6 address of an interface brings its link-local one and router discovery.
   // EINVAL, EEXIST, ENODEV, ENOBUFS.
   Status AddAddress(uint16_t interface, const Prefix& address, Instant now);
-  Status RemoveAddress(uint16_t interface, const IpAddress& address);  // EADDRNOTAVAIL
+  Status RemoveAddress(uint16_t interface, const IpAddress& address, Instant now);  // EADDRNOTAVAIL
   // `gateway` unspecified: on-link. EINVAL, EEXIST, ENODEV, ENETUNREACH (gateway), ENOBUFS.
   Status AddRoute(const Prefix& destination, const IpAddress& gateway, uint16_t interface,
                   uint32_t metric);
@@ -189,17 +191,18 @@ class Ip {
 
   Interface* InterfaceAt(uint16_t index);
   // interfaces.cc
-  void ForgetInterface(uint16_t index);
+  void StartV6(Interface& interface, Instant now);
   Status CheckNewAddress(const Interface* interface, const Prefix& prefix) const;
   Result<Address*> InsertAddress(Interface& interface, const Prefix& prefix, bool autoconfigured,
                                  Instant now);
   void DropAddress(Address* address, Instant now);
   // address_detection.cc
   void StartDetection(Address* address, Instant now);
+  void Probe(const Address& address);
   void OnAddressTimer(Address* address, Instant now);
-  void OnDuplicate(Address* address, Instant now);
-  void ScheduleLifetime(Address* address, Instant now);
-  void Announce(const Address& address, Instant now);
+  void OnDuplicate(Address* address);
+  void CheckLifetime(Address* address, Instant now);
+  void Announce(const Address& address);
   // routing.cc
   const Address* SelectSource(const IpAddress& destination, const IpAddress& next_hop,
                               uint16_t interface) const;
@@ -208,16 +211,27 @@ class Ip {
                              uint16_t interface) const;
   Status FillSource(const IpAddress& source, Route* route) const;
   void FillMtu(Route* route) const;
-  uint16_t DefaultInterface() const;
+  uint16_t DefaultInterface(Family family) const;
   // output.cc
-  Status PrependIpv4(Frame* frame, const Route& route, const IpAddress& source,
-                     const IpAddress& destination, const SendOptions& options, bool dont_fragment);
-  Status PrependIpv6(Frame* frame, const IpAddress& source, const IpAddress& destination,
-                     const SendOptions& options);
-  Status Transmit(Frame* frame, const Route& route, const IpAddress& destination, Instant now);
+  struct FragmentField {
+    bool dont_fragment = false;
+    bool more = false;
+    bool has_identification = false;
+    uint16_t offset = 0;
+    uint32_t identification = 0;
+  };
+  Status Refuse(Frame* frame, int error);
+  bool LeaveFragmentsToDevice(Frame* frame, const Route& route, const Interface& interface,
+                              const SendOptions& options, uint32_t mtu);
+  void PrependIpv4(Frame* frame, const IpAddress& source, const IpAddress& destination,
+                   const SendOptions& options, const FragmentField& fragment);
+  void PrependIpv6(Frame* frame, const IpAddress& source, const IpAddress& destination,
+                   const SendOptions& options, const wire::Ipv6FragmentHeader* fragment);
+  Status Transmit(Frame* frame, const Route& route, const IpAddress& destination,
+                  const SendOptions& options, Instant now);
   Status TransmitTo(Frame* frame, Interface& interface, const IpAddress& next_hop, Instant now);
-  Status Enqueue(Frame* frame, Interface& interface, const MacAddress& destination);
-  void PrepareOffload(Frame* frame, const Interface& interface);
+  Status Enqueue(Frame* frame, Interface& interface, const MacAddress& destination,
+                 uint16_t ether_type);
   uint32_t NextIdentification(const IpAddress& source, const IpAddress& destination,
                               uint8_t protocol);
   // fragmentation.cc
@@ -226,15 +240,15 @@ class Ip {
                        Instant now);
   Frame* CutFragment(const Frame& frame, uint32_t offset, uint32_t length);
   // loopback.cc
-  Status Loop(Frame* frame, uint16_t interface);  // takes the frame
-  void LoopCopy(const Frame& frame, uint16_t interface);
-  Packet* MakeLooped(const Frame& frame, uint16_t interface, uint32_t network_offset);
-  void PushLooped(Packet* packet);
+  Status Loop(Frame* frame, uint16_t interface, Instant now);  // takes the frame
+  void LoopCopy(const Frame& frame, uint16_t interface, Instant now);
+  Packet* MakeLooped(const Frame& frame, uint16_t interface, Instant now);
+  bool PushLooped(Packet* packet);
   // resolution.cc
   void Act(Neighbor* neighbor, NeighborAction action, Instant now);
   void FlushPending(Neighbor* neighbor, Interface& interface);
   void FailPending(Neighbor* neighbor, Instant now);
-  void InputArp(Packet* packet, Interface& interface, Instant now);
+  void InputArp(const Packet& packet, Interface& interface, Instant now);
   bool InputArpConflict(const wire::ArpPacket& arp, Interface& interface, Instant now);
   void SendArp(Interface& interface, const wire::ArpPacket& arp, const MacAddress& destination);
   void AskArp(Interface& interface, const IpAddress& target, const MacAddress* to);
@@ -242,47 +256,56 @@ class Ip {
   IpVerdict Drop(Packet* packet, Counter why);
   IpVerdict InputIpv4(Packet* packet, Instant now);
   IpVerdict InputIpv6(Packet* packet, Instant now);
-  IpVerdict DispatchIpv6(Packet* packet, uint8_t next_header, uint32_t offset,
-                         uint32_t next_header_offset, Instant now);
+  IpVerdict DispatchIpv6(Packet* packet, uint8_t next_header, uint32_t offset, bool may_be_fragment,
+                         Instant now);
   IpVerdict InputFragmentV4(Packet* packet, const wire::Ipv4Header& header, Instant now);
   IpVerdict InputFragmentV6(Packet* packet, const wire::Ipv6Chain& chain, Instant now);
   bool AcceptV4Destination(Packet* packet, const wire::Ipv4Header& header);
   bool AcceptV6Destination(Packet* packet, const wire::Ipv6Header& header);
+  void Become(Packet* packet, Packet* whole);
   IpVerdict Deliver(Packet* packet, Instant now);
+  void OnReassemblyTimer(ReassemblyContext* context, Instant now);
   // icmp_output.cc
   bool MayAnswer(const Packet& packet, bool even_to_multicast) const;
   void SendError(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest, Instant now,
                  bool even_to_multicast = false);
-  void LoopError(const Frame& frame, uint8_t type, uint8_t code);
-  Frame* MakeIcmpFrame(const uint8_t* header, uint32_t header_length);
-  void FinishIcmp(Frame* frame, const IpAddress& source, const IpAddress& destination);
+  void LoopError(const Frame& frame, Instant now);
+  Frame* MakeIcmpFrame(const wire::IcmpHeader& header, Buffer* quote, uint32_t quote_length);
+  static void FinishIcmp(Frame* frame, const IpAddress& source, const IpAddress& destination);
   Status SendIcmp(Frame* frame, const IpAddress& source, const IpAddress& destination,
                   uint16_t interface, uint8_t traffic_class, Instant now);
+  static uint32_t NextHeaderOffset(const Packet& packet);
   // icmp_input.cc
   IpVerdict InputIcmpV4(Packet* packet, Instant now);
   IpVerdict InputIcmpV6(Packet* packet, Instant now);
   void AnswerEcho(const Packet& packet, Instant now);
-  bool ParseErrorV4(const Packet& packet);
-  bool ParseErrorV6(const Packet& packet);
+  bool ParseErrorV4(const Packet& packet, const wire::IcmpHeader& header);
+  bool ParseErrorV6(const Packet& packet, const wire::IcmpHeader& header);
   // ndp.cc
-  void InputNeighborSolicitation(const Packet& packet, Interface& interface, Instant now);
-  void InputNeighborAdvertisement(const Packet& packet, Interface& interface, Instant now);
-  void InputRouterAdvertisement(const Packet& packet, Interface& interface, Instant now);
-  void LearnDefaultRouter(const Packet& packet, const wire::RouterAdvertisement& message,
+  void InputNdp(const Packet& packet, const wire::IcmpHeader& header, Interface& interface,
+                Instant now);
+  void InputNeighborSolicitation(const Packet& packet, const wire::NeighborMessage& message,
+                                 Interface& interface, Instant now);
+  void InputNeighborAdvertisement(const Packet& packet, const wire::NeighborMessage& message,
+                                  Interface& interface, Instant now);
+  void InputRouterAdvertisement(const Packet& packet, const wire::RouterAdvertisement& message,
+                                Interface& interface, Instant now);
+  void LearnDefaultRouter(const IpAddress& router, const wire::RouterAdvertisement& message,
                           Interface& interface, Instant now);
+  void ForgetRouter(const Interface& interface, const IpAddress& router);
+  unsigned CountAdvertised(bool routers);
   void LearnPrefix(const wire::PrefixInformation& prefix, Interface& interface, Instant now);
   void Autoconfigure(const wire::PrefixInformation& prefix, Interface& interface, Instant now);
   void HearNeighbor(Interface& interface, const IpAddress& address, const MacAddress& mac,
-                    bool create, Instant now);
-  void SolicitNeighbor(Interface& interface, const IpAddress& target, const Neighbor* to,
-                       const IpAddress& source, Instant now);
-  void AskNdp(Interface& interface, Neighbor* neighbor, bool unicast, Instant now);
+                    Instant now);
+  void SolicitNeighbor(Interface& interface, const IpAddress& target, const MacAddress* to,
+                       const IpAddress& source);
+  void AskNdp(Interface& interface, const Neighbor& neighbor, bool unicast);
   void SendAdvertisement(Interface& interface, const Address& address, const IpAddress& destination,
-                         bool solicited, Instant now);
+                         bool solicited, const MacAddress* to);
   void SendNdp(Interface& interface, Frame* frame, const IpAddress& source,
-               const IpAddress& destination, const MacAddress* to, Instant now);
+               const IpAddress& destination, const MacAddress* to);
   void OnRouterSolicitTimer(Interface* interface, Instant now);
-  void OnRouterLifetime(RouteEntry* entry);
   const Address* LinkLocalOf(uint16_t interface) const;
   // group_reports.cc
   void StartReports(GroupMember* member, Instant now);
@@ -290,11 +313,10 @@ class Ip {
   void InputIgmp(const Packet& packet, Interface& interface, Instant now);
   void InputMld(const Packet& packet, Interface& interface, Instant now);
   void AnswerQuery(Interface& interface, const IpAddress& group, Duration within, Instant now);
-  void SendGroupReport(const GroupMember& member, bool joined, bool change, Instant now);
-  void SendIgmp(Interface& interface, const IpAddress& group, uint8_t type_v2, uint8_t record,
-                Instant now);
-  void SendMld(Interface& interface, const IpAddress& group, uint8_t type_v1, uint8_t record,
-               Instant now);
+  void SendReport(const GroupMember& member, bool change, Instant now);
+  void SendIgmp(Interface& interface, const GroupMember& member, bool change);
+  void SendMld(Interface& interface, const GroupMember& member, bool change);
+  void SuppressAnswer(const Interface& interface, const IpAddress& group);
 
   Core* core_ = nullptr;
   uint32_t route_generation_ = 1;

@@ -50,13 +50,14 @@ struct ReassemblyContext {
   uint32_t first_length = 0;        // payload bytes of the first fragment
   uint8_t ecn_seen = 0;             // one bit for each ECN value
   IpInfo ip;                        // of the first fragment
+  bool link_broadcast = false;
+  bool looped = false;
   uint64_t units[kReassemblyUnits / 64] = {};
 };
 
 enum class ReassemblyResult : uint8_t {
-  kKept,       // copied or dropped; the packet is still the caller's to release
-  kComplete,   // *whole is the datagram, network header first
-  kBadLength,  // a fragment that makes no sense: IPv6 answers Parameter Problem
+  kKept,      // copied or dropped; the packet is still the caller's to release
+  kComplete,  // *whole is the datagram, its headers pulled, its ip information filled in
 };
 
 class Reassembly {
@@ -73,8 +74,8 @@ class Reassembly {
   ReassemblyResult Add(const Fragment& fragment, const Packet& packet, const uint8_t* header,
                        uint32_t header_length, uint32_t next_header_offset, Packet** whole,
                        Instant now);
-  // The time is over: gives the first fragment back as a packet (network header first) for the
-  // ICMP error, or nullptr when it never came; the context is gone.
+  // The time is over: gives the first fragment back as a packet (headers pulled) for the ICMP
+  // error, or nullptr when it never came; the context is gone.
   Packet* OnTimer(ReassemblyContext* context);
   uint32_t size() const { return pool_.live(); }
   void CheckInvariants() const;
@@ -83,7 +84,11 @@ class Reassembly {
   uint64_t Hash(const Fragment& fragment) const;
   ReassemblyContext* FindOrCreate(const Fragment& fragment, Instant now);
   void Remove(ReassemblyContext* context);
-  Packet* MakePacket(ReassemblyContext* context, uint32_t payload_length);
+  void Fail(ReassemblyContext* context);  // counted
+  bool KeepHeader(ReassemblyContext* context, const Fragment& fragment, const Packet& packet,
+                  const uint8_t* header, uint32_t header_length, uint32_t next_header_offset);
+  Packet* MakePacket(ReassemblyContext* context, uint32_t payload);
+  Packet* MakeWhole(ReassemblyContext* context);
 
   Core* core_ = nullptr;
   Pool<ReassemblyContext> pool_;

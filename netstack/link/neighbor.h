@@ -87,13 +87,15 @@ class NeighborTable {
   void Used(Neighbor* neighbor, Instant now);
   // Begins to resolve a new entry.
   NeighborAction Begin(Neighbor* neighbor, const Interface& interface, Instant now);
+  // A new entry whose link address came without being asked for.
+  void StartStale(Neighbor* neighbor, const MacAddress& mac);
   // Keeps a frame until the entry is resolved; the oldest frames make room (counted).
   void Pend(Neighbor* neighbor, Frame* frame);
   Frame* TakePending(Neighbor* neighbor);
 
   NeighborAction OnTimer(Neighbor* neighbor, const Interface& interface, Instant now);
   // Someone spoke of its own link address without being asked (ARP request, NS, RS, RA).
-  NeighborAction OnHeard(Neighbor* neighbor, const MacAddress& mac, Instant now);
+  NeighborAction OnHeard(Neighbor* neighbor, const MacAddress& mac);
   // An answer: ARP reply, or neighbour advertisement with its flags (RFC 4861 7.2.5).
   NeighborAction OnAnswer(Neighbor* neighbor, const Interface& interface, const MacAddress* mac,
                           bool solicited, bool override_flag, Instant now);
@@ -109,6 +111,7 @@ class NeighborTable {
     const uint64_t low = address.low();
     return static_cast<unsigned>(low ^ low >> 8 ^ low >> 32) % kRecent;
   }
+  void EvictOne();
   Neighbor* FindSlow(uint16_t interface, const IpAddress& address);
   uint64_t Hash(uint16_t interface, const IpAddress& address) const;
   void SetReachable(Neighbor* neighbor, const Interface& interface, Instant now);

@@ -3,8 +3,8 @@
 // TakeDrained says when they may go on.
 //
 // Owner: the interface; the stack's lock.
-// Invariants: 1. count_ and bytes_ are those of the frames on list_. 2. drained_ is only true while
-// the queue is at or below half of the congestion mark.
+// Invariants: 1. count_ and bytes_ are those of the frames on list_. 2. drained_ is not true while
+// the queue is congested.
 #pragma once
 
 #include <cstdint>

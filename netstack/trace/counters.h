@@ -91,6 +91,7 @@ const char* CounterName(Counter counter);
 struct Counters {
   std::array<uint64_t, static_cast<size_t>(Counter::kCount)> values{};
   void Add(Counter c, uint64_t n = 1) { values[static_cast<size_t>(c)] += n; }
+  void Subtract(Counter c, uint64_t n) { values[static_cast<size_t>(c)] -= n; }  // taken back
   uint64_t Get(Counter c) const { return values[static_cast<size_t>(c)]; }
 };
 

@@ -61,6 +61,7 @@ enum IcmpV6ParameterCode : uint8_t {
   kIcmpV6ErroneousField = 0,
   kIcmpV6UnknownNextHeader = 1,
   kIcmpV6UnknownOption = 2,
+  kIcmpV6IncompleteChain = 3,  // RFC 7112 5
 };
 
 struct IcmpHeader {

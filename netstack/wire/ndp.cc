@@ -109,6 +109,16 @@ uint32_t WriteNeighborMessage(uint8_t* to, const NeighborMessage& message) {
   return kNeighborMessageBytes + kLinkAddressOptionBytes;
 }
 
+IpAddress AllNodesGroup() {
+  const uint8_t group[16] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  return IpAddress::V6FromBytes(group);
+}
+
+IpAddress AllRoutersGroup() {
+  const uint8_t group[16] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};
+  return IpAddress::V6FromBytes(group);
+}
+
 IpAddress SolicitedNodeGroup(const IpAddress& address) {
   uint8_t group[16] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
   std::copy_n(address.v6_bytes() + 13, 3, group + 13);

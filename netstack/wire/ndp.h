@@ -65,6 +65,9 @@ struct RouterAdvertisement {
 // The checksum is left 0.
 uint32_t WriteNeighborMessage(uint8_t* to, const NeighborMessage& message);
 
+// ff02::1 and ff02::2.
+IpAddress AllNodesGroup();
+IpAddress AllRoutersGroup();
 // ff02::1:ffXX:XXXX for an address (RFC 4291 2.7.1).
 IpAddress SolicitedNodeGroup(const IpAddress& address);
 // fe80:: and the modified EUI-64 of `mac` (RFC 4291 appendix A).

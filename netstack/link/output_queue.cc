@@ -1,0 +1,19 @@
+#include "netstack/link/output_queue.h"
+
+#include "netstack/base/check.h"
+
+namespace userstack {
+
+void OutputQueue::CheckInvariants() const {
+  uint32_t count = 0;
+  uint64_t bytes = 0;
+  for (Frame* frame = list_.front(); frame != nullptr; frame = list_.Next(frame)) {
+    ++count;
+    bytes += frame->length();
+  }
+  Check(count == count_ && bytes == bytes_, "output queue: wrong count");
+  Check(!drained_ || (count_ < kCongestedFrames && bytes_ < kCongestedBytes),
+        "output queue: drained while congested");
+}
+
+}  // namespace userstack
