@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "netstack/base/ip_address.h"
 #include "netstack/base/time.h"
 
 namespace userstack {
@@ -41,7 +42,7 @@ struct SocketOptions {
   bool multicast_loop_v6 = true;
   bool multicast_all = true;
   uint16_t multicast_interface = 0;
-  uint8_t mtu_discover = 1;  // IP_PMTUDISC_*: 0 dont, 1 want, 2 do, 3 probe
+  uint8_t mtu_discover = 1;  // IP_PMTUDISC_*: 0 dont, 1 want, 2 do, 3 probe, 4 interface, 5 omit
   uint8_t mtu_discover_v6 = 1;
   bool v6_only = false;
   bool free_bind = false;
@@ -56,6 +57,20 @@ struct SocketOptions {
   bool receive_tos = false;
   bool receive_traffic_class = false;
   bool receive_original_destination = false;
+  uint16_t multicast_interface_v6 = 0;
+  IpAddress multicast_source = IpAddress::V4(0);  // of IP_MULTICAST_IF with an address
+  uint16_t unicast_interface = 0;                 // IP_UNICAST_IF
+  uint16_t unicast_interface_v6 = 0;
+  bool multicast_all_v6 = true;
+  bool dont_fragment_v6 = false;    // IPV6_DONTFRAG
+  uint32_t mtu_limit_v6 = 0;        // IPV6_MTU, 0: none
+  bool no_checksum = false;         // SO_NO_CHECK
+  bool receive_drop_count = false;  // SO_RXQ_OVFL
+  bool select_error_queue = false;  // SO_SELECT_ERR_QUEUE
+  bool receive_flow_label = false;  // IPV6_FLOWINFO
+  bool auto_flow_label = true;      // IPV6_AUTOFLOWLABEL
+  uint8_t minimum_ttl = 0;          // IP_MINTTL
+  uint8_t minimum_hop_limit = 0;    // IPV6_MINHOPCOUNT
 };
 
 }  // namespace userstack

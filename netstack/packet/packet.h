@@ -30,6 +30,8 @@ struct IpInfo {
   uint32_t flow_label = 0;
   bool is_broadcast = false;  // destination is a broadcast address
   bool is_multicast = false;
+  uint16_t source_port = 0;  // filled in by a transport that queues the packet
+  uint16_t destination_port = 0;
   uint16_t header_length =
       0;  // network header's length; it starts at network_offset in slice 0's buffer
 };

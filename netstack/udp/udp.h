@@ -1,5 +1,9 @@
-// Udp: RFC 768 and 8085 with Linux's socket semantics. All calls under the stack's lock; nothing
-// blocks.
+// Udp: RFC 768 and 8085 with Linux's socket semantics.
+//
+// Owner: the stack. All calls under the stack's lock; nothing blocks.
+// Invariants: 1. An endpoint is in the port table exactly while it has a local port, and then in
+// one of the two demultiplexing tables: connected ones by their four-tuple, others by their port.
+// 2. A closed endpoint is in no table; it is deleted when its last frame has left.
 #pragma once
 
 #include <cstddef>
@@ -8,52 +12,106 @@
 #include "netstack/base/io.h"
 #include "netstack/base/socket_options.h"
 #include "netstack/base/status.h"
+#include "netstack/datagram/datagram.h"
 #include "netstack/datagram/message.h"
 #include "netstack/ip/ip.h"
 #include "netstack/packet/core.h"
 
 namespace userstack {
 
-struct UdpEndpoint;
+struct UdpEndpoint : DatagramSocket {
+  UdpEndpoint(Family f, Pollable* p);
+
+  ListNode node;                         // on Udp's list of all endpoints
+  HashNode<UdpEndpoint> port_node;       // by local port
+  HashNode<UdpEndpoint> demux_node;      // connected: by four-tuple; others: by local port
+  bool cork = false;                     // UDP_CORK
+  uint16_t segment_size = 0;             // UDP_SEGMENT
+  bool send_zero_checksum_v6 = false;    // UDP_NO_CHECK6_TX
+  bool accept_zero_checksum_v6 = false;  // UDP_NO_CHECK6_RX
+  // A datagram under construction (MSG_MORE, UDP_CORK): its frame, or nullptr, and its way.
+  Frame* pending = nullptr;
+  SendPlan pending_plan;
+  uint16_t pending_segment = 0;
+};
 
 class Udp {
  public:
-  [[nodiscard]] bool Initialize(Core* core, Ip* ip);
+  [[nodiscard]] bool Initialize(Core* core, Ip* ip, Datagrams* datagrams);
 
+  // ENOBUFS when the pool is exhausted.
   Result<UdpEndpoint*> Create(Family family, Pollable* pollable);
-  SocketOptions& options(UdpEndpoint& endpoint);
-  void OptionsChanged(UdpEndpoint& endpoint);
+  SocketOptions& options(UdpEndpoint& endpoint) { return endpoint.options; }
+  void OptionsChanged(UdpEndpoint& endpoint) { datagrams_->OnOptionsChanged(endpoint); }
+  // EINVAL (bound already), EADDRNOTAVAIL, EADDRINUSE.
   Status Bind(UdpEndpoint& endpoint, const Endpoint& local);
-  Status Connect(UdpEndpoint& endpoint, const Endpoint& remote,
-                 Instant now);               // chooses source and port
-  Status Disconnect(UdpEndpoint& endpoint);  // AF_UNSPEC
+  // Chooses source and port. EAGAIN (no port), EACCES, ENETUNREACH ...
+  Status Connect(UdpEndpoint& endpoint, const Endpoint& remote);
+  void Disconnect(UdpEndpoint& endpoint);  // AF_UNSPEC
   // `destination` null: the connected peer (EDESTADDRREQ). `ancillary` may be null.
   Result<size_t> Send(UdpEndpoint& endpoint, const IoVector& data, const Endpoint* destination,
                       const Ancillary* ancillary, int flags, Instant now);
-  Status Receive(UdpEndpoint& endpoint, const IoVector& data, int flags, ReceivedMessage* message,
-                 Instant now);
-  Status Shutdown(UdpEndpoint& endpoint, int how);
-  void Close(UdpEndpoint* endpoint);
+  // MSG_DONTWAIT in `flags` must say whether the caller would block: after shutdown Linux answers
+  // EAGAIN to the one and end of file to the other.
+  Status Receive(UdpEndpoint& endpoint, const IoVector& data, int flags, ReceivedMessage* message);
+  Status Shutdown(UdpEndpoint& endpoint, int how);  // ENOTCONN, but it works all the same
+  void Close(UdpEndpoint* endpoint, Instant now);
 
-  Endpoint local(const UdpEndpoint& endpoint) const;
-  Endpoint remote(const UdpEndpoint& endpoint) const;
-  bool IsConnected(const UdpEndpoint& endpoint) const;
-  int TakeError(UdpEndpoint& endpoint);
+  Endpoint local(const UdpEndpoint& endpoint) const { return endpoint.local; }
+  Endpoint remote(const UdpEndpoint& endpoint) const { return endpoint.remote; }
+  bool IsConnected(const UdpEndpoint& endpoint) const { return endpoint.connected; }
+  int TakeError(UdpEndpoint& endpoint) { return datagrams_->TakeError(endpoint); }
   uint32_t NextDatagramSize(const UdpEndpoint& endpoint) const;  // FIONREAD
   uint32_t BytesInSendQueue(const UdpEndpoint& endpoint) const;  // SIOCOUTQ
-  Status SetOption(UdpEndpoint& endpoint, int name, const void* value,
-                   uint32_t length);  // IPPROTO_UDP level
+  // IPPROTO_UDP level. EINVAL, ENOPROTOOPT.
+  Status SetOption(UdpEndpoint& endpoint, int name, const void* value, uint32_t length,
+                   Instant now);
   Status GetOption(UdpEndpoint& endpoint, int name, void* value, uint32_t* length);
-  Status JoinGroup(UdpEndpoint& endpoint, const IpAddress& group, uint16_t interface, Instant now);
-  Status LeaveGroup(UdpEndpoint& endpoint, const IpAddress& group, uint16_t interface, Instant now);
 
+  // --- driven by the stack ---
   enum class InputResult : uint8_t { kTaken, kNoPort };
   // kTaken: ownership taken. kNoPort: still the caller's, who answers port unreachable.
-  InputResult Input(Packet* packet, Instant now);
-  void OnIcmpError(const IpAddress& local, const IpAddress& remote, const uint8_t* embedded,
-                   uint32_t length, int error, bool hard, uint8_t type, uint8_t code, uint32_t info,
-                   const IpAddress& offender, Instant now);
-  void OnQueueDrained(uint16_t interface, Instant now);
+  InputResult Input(Packet* packet);
+  void OnIcmpError(const IcmpError& error, Instant now);
+  void OnFrameLeft(UdpEndpoint* endpoint);  // FramePool told of the endpoint
+  bool HasFrames() const { return closing_ > 0; }
+  void CheckInvariants() const;
+
+ private:
+  // bind.cc
+  bool IsPortFree(const UdpEndpoint& endpoint, const Endpoint& wanted) const;
+  Result<uint16_t> ChoosePort(const UdpEndpoint& endpoint, const IpAddress& address);
+  Status EnsurePort(UdpEndpoint& endpoint);
+  void Link(UdpEndpoint& endpoint);
+  void Unlink(UdpEndpoint& endpoint);
+  uint64_t TupleHash(const Endpoint& local, const Endpoint& remote) const;
+  // input.cc
+  UdpEndpoint* Find(const Endpoint& local, const Endpoint& remote, uint16_t interface) const;
+  UdpEndpoint* Spread(const Endpoint& local, const Endpoint& remote, uint16_t interface, int score,
+                      UdpEndpoint* first) const;
+  void DeliverToAll(Packet* packet);
+  bool VerifyChecksum(const Packet& packet, uint16_t checksum) const;
+  // output.cc
+  Result<size_t> Append(UdpEndpoint& endpoint, const IoVector& data, uint32_t bytes, Instant now);
+  Status Begin(UdpEndpoint& endpoint, const Endpoint& destination, const Ancillary* ancillary);
+  Status Flush(UdpEndpoint& endpoint, Instant now);
+  void DropPending(UdpEndpoint& endpoint);
+  Status CheckSize(const UdpEndpoint& endpoint, uint32_t bytes) const;
+  Status SendFrame(UdpEndpoint& endpoint, Frame* frame, const SendPlan& plan, uint16_t segment,
+                   Instant now);
+  Status SendSegments(UdpEndpoint& endpoint, Frame* frame, const SendPlan& plan, uint16_t segment,
+                      Instant now);
+  void Finish(const UdpEndpoint& endpoint, Frame* frame, const SendPlan& plan, bool fragmented);
+
+  Core* core_ = nullptr;
+  Ip* ip_ = nullptr;
+  Datagrams* datagrams_ = nullptr;
+  Pool<UdpEndpoint> pool_;
+  List<UdpEndpoint, &UdpEndpoint::node> all_;
+  uint32_t closing_ = 0;  // closed, with frames on the way
+  HashTable<UdpEndpoint, &UdpEndpoint::port_node> ports_;
+  HashTable<UdpEndpoint, &UdpEndpoint::demux_node> connected_;
+  HashTable<UdpEndpoint, &UdpEndpoint::demux_node> open_;
 };
 
 }  // namespace userstack
