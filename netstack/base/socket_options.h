@@ -62,15 +62,32 @@ struct SocketOptions {
   uint16_t unicast_interface = 0;                 // IP_UNICAST_IF
   uint16_t unicast_interface_v6 = 0;
   bool multicast_all_v6 = true;
-  bool dont_fragment_v6 = false;    // IPV6_DONTFRAG
-  uint32_t mtu_limit_v6 = 0;        // IPV6_MTU, 0: none
-  bool no_checksum = false;         // SO_NO_CHECK
-  bool receive_drop_count = false;  // SO_RXQ_OVFL
-  bool select_error_queue = false;  // SO_SELECT_ERR_QUEUE
-  bool receive_flow_label = false;  // IPV6_FLOWINFO
-  bool auto_flow_label = true;      // IPV6_AUTOFLOWLABEL
-  uint8_t minimum_ttl = 0;          // IP_MINTTL
-  uint8_t minimum_hop_limit = 0;    // IPV6_MINHOPCOUNT
+  bool dont_fragment_v6 = false;  // IPV6_DONTFRAG
+  uint32_t mtu_limit_v6 = 0;      // IPV6_MTU, 0: none
+  bool no_checksum = false;       // SO_NO_CHECK
+  bool debug = false;             // SO_DEBUG, SO_PASSCRED, SO_PASSSEC: kept, without effect
+  bool pass_credentials = false;
+  bool pass_security = false;
+  bool prefer_busy_poll = false;  // SO_PREFER_BUSY_POLL and the next two: kept, without effect
+  uint32_t busy_poll = 0;
+  uint32_t busy_poll_budget = 0;
+  int32_t incoming_cpu = -1;
+  bool receive_drop_count = false;   // SO_RXQ_OVFL
+  bool select_error_queue = false;   // SO_SELECT_ERR_QUEUE
+  bool receive_flow_label = false;   // IPV6_FLOWINFO
+  bool send_flow_label = false;      // IPV6_FLOWINFO_SEND
+  uint16_t sticky_interface_v6 = 0;  // IPV6_PKTINFO
+  IpAddress sticky_source_v6;
+  // Kept, without effect: packets carry no options and no extension headers of ours.
+  bool receive_ip_options = false;
+  bool receive_ip_options_raw = false;
+  bool receive_routing_header = false;
+  bool receive_hop_options = false;
+  bool receive_destination_options = false;
+  bool receive_path_mtu = false;
+  bool auto_flow_label = true;    // IPV6_AUTOFLOWLABEL
+  uint8_t minimum_ttl = 0;        // IP_MINTTL
+  uint8_t minimum_hop_limit = 0;  // IPV6_MINHOPCOUNT
 };
 
 }  // namespace userstack

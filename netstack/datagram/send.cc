@@ -75,6 +75,10 @@ Status Datagrams::Plan(const DatagramSocket& socket, const Endpoint& destination
     }
     if (!ancillary->packet_destination.is_unspecified()) source = ancillary->packet_destination;
   }
+  if (!v4 && source.is_unspecified()) {  // IPV6_PKTINFO as a socket option
+    source = o.sticky_source_v6;
+    if (interface == 0) interface = o.sticky_interface_v6;
+  }
   const bool multicast = destination.address.is_multicast();
   if (interface == 0 && multicast) {
     interface = v4 ? o.multicast_interface : o.multicast_interface_v6;

@@ -1,6 +1,6 @@
 // Socket: what a program's descriptor stands for. One type over TCP, UDP and raw, with Linux's
-// errno values and option names. Held by reference count: every descriptor in every process is one
-// reference.
+// errno values and option names. The shim counts the references (a Description); the core sees one
+// owner from CreateSocket or Accept to DestroySocket.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ struct Socket {
   tcp::Connection* tcp = nullptr;
   UdpEndpoint* udp = nullptr;
   Pollable pollable;
-  uint64_t id = 0;  // unique in the stack's life
+  uint64_t id = 0;  // unique in the stack's life; SO_COOKIE
 };
 
 }  // namespace userstack

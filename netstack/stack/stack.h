@@ -13,7 +13,9 @@
 
 #include "netstack/ip/ip.h"
 #include "netstack/packet/core.h"
+#include "netstack/socket/address.h"
 #include "netstack/socket/socket.h"
+#include "netstack/socket/sockets.h"
 #include "netstack/tcp/tcp.h"
 #include "netstack/udp/udp.h"
 
@@ -30,8 +32,11 @@ class Stack {
   // nullptr if too small.
   static Stack* Create(Arena* arena, const StackConfig& config, Instant now);
 
-  Core& core();
-  Ip& ip();
+  Core& core() { return core_; }
+  Ip& ip() { return ip_; }
+  tcp::Tcp& tcp() { return tcp_; }
+  Udp& udp() { return udp_; }
+  const Sockets& sockets() const { return sockets_; }
 
   // --- wire ---
   // Takes ownership of the packets (from core().packets; packet->ip.interface says where they
@@ -80,12 +85,25 @@ class Stack {
 
   // Test and debug: every layer's invariants. Fails a Check when one is broken.
   void CheckInvariants() const;
-};
 
-// Encodes `endpoint` as the socket's domain has it (IPv4-mapped in an IPv6 socket); returns the
-// full length.
-socklen_t EncodeSockaddr(const Endpoint& endpoint, Family domain, sockaddr_storage* out);
-// EINVAL (short), EAFNOSUPPORT.
-Result<Endpoint> DecodeSockaddr(const sockaddr* address, socklen_t length);
+ private:
+  bool Initialize(Arena* arena, const StackConfig& config, Instant now);
+  void InputOne(Packet* packet, Instant now);
+  void Deliver(Packet* packet, Instant now);
+  void OnIcmpError(const IcmpError& error, Instant now);
+  void OnTimer(Timer* timer, Instant now);
+  bool RunTimers(Instant now);
+  bool RunLoopback(Instant now);
+  // Tells transports what has left and where there is room again. True when there was something.
+  bool RunDrained(Instant now);
+
+  Core core_;
+  Ip ip_;
+  tcp::Tcp tcp_;
+  Datagrams datagrams_;
+  Udp udp_;
+  Sockets sockets_;
+  Instant now_;  // of the last call that said
+};
 
 }  // namespace userstack

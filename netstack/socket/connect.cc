@@ -1,0 +1,157 @@
+// The calls that take addresses: bind, connect, send.
+#include <netinet/in.h>
+
+#include "netstack/socket/sockets.h"
+
+namespace userstack {
+
+// Linux: inet_bind takes AF_UNSPEC for the wildcard, because old programs say it so.
+Result<Endpoint> Sockets::DecodeForBind(const Socket& socket, const sockaddr* address,
+                                        socklen_t length) const {
+  using Error = Result<Endpoint>;
+  const Result<int> family = SockaddrFamily(address, length);
+  if (!family.ok()) return family.status();
+  if (socket.family == Family::kIpv6) {
+    if (length < 24) return Error::Error(EINVAL);  // SIN6_LEN_RFC2133
+    if (*family != AF_INET6) return Error::Error(EAFNOSUPPORT);
+    return DecodeSockaddr(address, length);
+  }
+  if (length < sizeof(sockaddr_in)) return Error::Error(EINVAL);
+  if (*family == AF_INET) return DecodeSockaddr(address, length);
+  if (*family != AF_UNSPEC) return Error::Error(EAFNOSUPPORT);
+  sockaddr_in in;
+  std::memcpy(&in, address, sizeof in);
+  if (in.sin_addr.s_addr != INADDR_ANY) return Error::Error(EAFNOSUPPORT);
+  return Endpoint{IpAddress::V4(0), ByteSwap(in.sin_port), 0};
+}
+
+Status Sockets::Bind(Socket& socket, const sockaddr* address, socklen_t length) {
+  const Result<Endpoint> local = DecodeForBind(socket, address, length);
+  if (!local.ok()) return local.status();
+  switch (socket.kind) {
+    case SocketKind::kTcp:
+      return tcp_->Bind(*socket.tcp, *local);
+    case SocketKind::kUdp:
+      return udp_->Bind(*socket.udp, *local);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  return Status(EOPNOTSUPP);
+}
+
+// Linux: tcp_v4_connect, tcp_v6_connect, ip4_datagram_connect, ip6_datagram_connect.
+Result<Endpoint> Sockets::DecodeForConnect(const Socket& socket, const sockaddr* address,
+                                           socklen_t length) const {
+  using Error = Result<Endpoint>;
+  const Result<int> family = SockaddrFamily(address, length);
+  if (!family.ok()) return family.status();
+  const bool v6 = socket.family == Family::kIpv6;
+  if (*family == AF_INET && v6 && socket.kind != SocketKind::kTcp) {
+    // A datagram socket takes an IPv4 address as it is.
+    if (Options(socket).v6_only) return Error::Error(EAFNOSUPPORT);
+    return DecodeSockaddr(address, length);
+  }
+  if (length < (v6 ? 24 : sizeof(sockaddr_in))) return Error::Error(EINVAL);
+  if (*family != (v6 ? AF_INET6 : AF_INET)) return Error::Error(EAFNOSUPPORT);
+  const Result<Endpoint> remote = DecodeSockaddr(address, length);
+  if (!remote.ok()) return remote;
+  if (v6 && remote.value().address.is_v4() && Options(socket).v6_only) {
+    return Error::Error(ENETUNREACH);
+  }
+  return remote;
+}
+
+Status Sockets::Connect(Socket& socket, const sockaddr* address, socklen_t length, Instant now) {
+  const Result<int> family = SockaddrFamily(address, length);
+  if (!family.ok()) return family.status();
+  if (socket.kind == SocketKind::kTcp) return ConnectTcp(socket, address, length, now);
+  if (*family == AF_UNSPEC) {
+    udp_->Disconnect(*socket.udp);
+    return Status::Ok();
+  }
+  const Result<Endpoint> remote = DecodeForConnect(socket, address, length);
+  if (!remote.ok()) return remote.status();
+  return udp_->Connect(*socket.udp, *remote);
+}
+
+Status Sockets::ConnectTcp(Socket& socket, const sockaddr* address, socklen_t length, Instant now) {
+  if (SockaddrFamily(address, length).value() == AF_UNSPEC) return DisconnectTcp(socket, now);
+  const Result<Endpoint> remote = DecodeForConnect(socket, address, length);
+  if (!remote.ok()) return remote.status();
+  Endpoint to = *remote;
+  // Linux: tcp_v6_connect, a link-local peer needs a scope, and fixes the socket's.
+  if (to.address.is_v6() && to.address.is_link_local()) {
+    SocketOptions& options = Options(socket);
+    if (to.interface == 0) to.interface = options.bound_interface;
+    if (to.interface == 0) return Status(EINVAL);
+    if (options.bound_interface != 0 && options.bound_interface != to.interface) {
+      return Status(EINVAL);
+    }
+    options.bound_interface = to.interface;
+  }
+  return tcp_->Connect(*socket.tcp, to, now);
+}
+
+// connect(AF_UNSPEC) makes a new beginning: what was is reset (Linux: tcp_disconnect), the options
+// stay.
+Status Sockets::DisconnectTcp(Socket& socket, Instant now) {
+  const auto fresh = tcp_->Create(socket.family, &socket.pollable);
+  if (!fresh.ok()) return fresh.status();
+  SocketOptions& old = tcp_->options(*socket.tcp);
+  tcp_->options(**fresh) = old;
+  old.linger = true;
+  old.linger_seconds = 0;
+  tcp_->Close(socket.tcp, now);
+  socket.tcp = *fresh;
+  tcp_->OptionsChanged(*socket.tcp, now);
+  return Status::Ok();
+}
+
+// Linux: udp_sendmsg, udpv6_sendmsg.
+Result<size_t> Sockets::SendUdp(Socket& socket, const IoVector& data, int flags,
+                                const sockaddr* destination, socklen_t destination_length,
+                                const Ancillary* ancillary, Instant now) {
+  using Error = Result<size_t>;
+  if (destination == nullptr || destination_length == 0) {
+    return udp_->Send(*socket.udp, data, nullptr, ancillary, flags, now);
+  }
+  const Result<int> family = SockaddrFamily(destination, destination_length);
+  if (!family.ok()) return family.status();
+  if (socket.family == Family::kIpv4) {
+    if (destination_length < sizeof(sockaddr_in)) return Error::Error(EINVAL);
+    if (*family != AF_INET && *family != AF_UNSPEC) return Error::Error(EAFNOSUPPORT);
+    // AF_UNSPEC counts as AF_INET here.
+    sockaddr_in in;
+    std::memcpy(&in, destination, sizeof in);
+    const Endpoint to{IpAddress::V4FromBytes(reinterpret_cast<const uint8_t*>(&in.sin_addr)),
+                      ByteSwap(in.sin_port), 0};
+    return udp_->Send(*socket.udp, data, &to, ancillary, flags, now);
+  }
+  if (*family == AF_UNSPEC) {
+    return udp_->Send(*socket.udp, data, nullptr, ancillary, flags, now);
+  }
+  if (*family != AF_INET && *family != AF_INET6) return Error::Error(EINVAL);
+  const Result<Endpoint> to = DecodeSockaddr(destination, destination_length);
+  if (!to.ok()) return to.status();
+  if (to.value().address.is_v4() && socket.udp->options.v6_only) return Error::Error(ENETUNREACH);
+  return udp_->Send(*socket.udp, data, &to.value(), ancillary, flags, now);
+}
+
+Result<size_t> Sockets::Send(Socket& socket, const IoVector& data, int flags,
+                             const sockaddr* destination, socklen_t destination_length,
+                             const Ancillary* ancillary, Instant now) {
+  switch (socket.kind) {
+    case SocketKind::kTcp:
+      // Linux: a stream's destination is ignored.
+      return tcp_->Send(*socket.tcp, data, flags, now);
+    case SocketKind::kUdp:
+      return SendUdp(socket, data, flags, destination, destination_length, ancillary, now);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  return Result<size_t>::Error(EOPNOTSUPP);
+}
+
+}  // namespace userstack

@@ -1,0 +1,231 @@
+#include "netstack/socket/sockets.h"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "netstack/base/check.h"
+
+namespace userstack {
+namespace {
+
+Status WriteName(const Endpoint& endpoint, Family domain, sockaddr* address, socklen_t* length) {
+  sockaddr_storage storage;
+  const socklen_t full = EncodeSockaddr(endpoint, domain, &storage);
+  std::memcpy(address, &storage, std::min(*length, full));
+  *length = full;
+  return Status::Ok();
+}
+
+}  // namespace
+
+void Sockets::Initialize(Core* core, Ip* ip, tcp::Tcp* tcp, Udp* udp, Datagrams* datagrams) {
+  core_ = core;
+  ip_ = ip;
+  tcp_ = tcp;
+  udp_ = udp;
+  datagrams_ = datagrams;
+  const uint64_t limit =
+      std::clamp<uint64_t>(core->arena->size() / 32 / sizeof(Socket), 64, uint64_t{1} << 20);
+  pool_.Initialize(core->arena, static_cast<uint32_t>(limit), 32);
+}
+
+Socket* Sockets::New(SocketKind kind, Family family, int protocol) {
+  Socket* socket = pool_.New();
+  if (socket == nullptr) return nullptr;
+  socket->kind = kind;
+  socket->family = family;
+  socket->protocol = protocol;
+  socket->id = next_id_++;
+  all_.PushBack(socket);
+  return socket;
+}
+
+void Sockets::Delete(Socket* socket) {
+  while (Watch* watch = socket->pollable.watches.front()) Detach(*watch, core_->wakes);
+  socket->node.Unlink();
+  pool_.Delete(socket);
+}
+
+// Linux: inet_create. The order of the checks decides between the errors.
+Result<Socket*> Sockets::Create(int domain, int type, int protocol) {
+  using Error = Result<Socket*>;
+  if (domain != AF_INET && domain != AF_INET6) return Error::Error(EAFNOSUPPORT);
+  if (protocol < 0 || protocol > 255) return Error::Error(EINVAL);
+  const Family family = domain == AF_INET ? Family::kIpv4 : Family::kIpv6;
+  SocketKind kind;
+  if (type == SOCK_STREAM) {
+    if (protocol != 0 && protocol != IPPROTO_TCP) return Error::Error(EPROTONOSUPPORT);
+    kind = SocketKind::kTcp;
+    protocol = IPPROTO_TCP;
+  } else if (type == SOCK_DGRAM) {
+    if (protocol != 0 && protocol != IPPROTO_UDP) return Error::Error(EPROTONOSUPPORT);
+    kind = SocketKind::kUdp;
+    protocol = IPPROTO_UDP;
+  } else {
+    return Error::Error(ESOCKTNOSUPPORT);
+  }
+  Socket* socket = New(kind, family, protocol);
+  if (socket == nullptr) return Error::Error(ENOBUFS);
+  Status status;
+  if (kind == SocketKind::kTcp) {
+    const auto created = tcp_->Create(family, &socket->pollable);
+    status = created.status();
+    socket->tcp = created.ok() ? *created : nullptr;
+  } else {
+    const auto created = udp_->Create(family, &socket->pollable);
+    status = created.status();
+    socket->udp = created.ok() ? *created : nullptr;
+  }
+  if (!status.ok()) {
+    Delete(socket);
+    return status;
+  }
+  return socket;
+}
+
+void Sockets::Destroy(Socket* socket, Instant now) {
+  switch (socket->kind) {
+    case SocketKind::kTcp:
+      tcp_->Close(socket->tcp, now);
+      break;
+    case SocketKind::kUdp:
+      udp_->Close(socket->udp, now);
+      break;
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  Delete(socket);
+}
+
+Status Sockets::Listen(Socket& socket, int backlog, Instant now) {
+  if (socket.kind != SocketKind::kTcp) return Status(EOPNOTSUPP);
+  return tcp_->Listen(*socket.tcp, backlog, now);
+}
+
+Result<Socket*> Sockets::Accept(Socket& listener, Instant now) {
+  using Error = Result<Socket*>;
+  if (listener.kind != SocketKind::kTcp) return Error::Error(EOPNOTSUPP);
+  if (!tcp_->IsListening(*listener.tcp)) return Error::Error(EINVAL);
+  Socket* socket = New(SocketKind::kTcp, listener.family, listener.protocol);
+  if (socket == nullptr) return Error::Error(ENOBUFS);
+  const auto accepted = tcp_->Accept(*listener.tcp, &socket->pollable, now);
+  if (!accepted.ok()) {
+    Delete(socket);
+    return accepted.status();
+  }
+  socket->tcp = *accepted;
+  return socket;
+}
+
+Status Sockets::Shutdown(Socket& socket, int how, Instant now) {
+  if (how < SHUT_RD || how > SHUT_RDWR) return Status(EINVAL);
+  switch (socket.kind) {
+    case SocketKind::kTcp:
+      return tcp_->Shutdown(*socket.tcp, how, now);
+    case SocketKind::kUdp:
+      return udp_->Shutdown(*socket.udp, how);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  return Status(EOPNOTSUPP);
+}
+
+Status Sockets::Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
+                        Instant now) {
+  *message = ReceivedMessage{};
+  switch (socket.kind) {
+    case SocketKind::kTcp: {
+      const Result<size_t> got = tcp_->Receive(*socket.tcp, data, flags, &message->flags, now);
+      if (!got.ok()) return got.status();
+      message->has_source = false;
+      message->length = message->copied = *got;
+      return Status::Ok();
+    }
+    case SocketKind::kUdp:
+      return udp_->Receive(*socket.udp, data, flags, message);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  return Status(EOPNOTSUPP);
+}
+
+Endpoint Sockets::Local(const Socket& socket) const {
+  switch (socket.kind) {
+    case SocketKind::kTcp:
+      return tcp_->local(*socket.tcp);
+    case SocketKind::kUdp:
+      return udp_->local(*socket.udp);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  return {};
+}
+
+Status Sockets::LocalName(const Socket& socket, sockaddr* address, socklen_t* length) const {
+  return WriteName(Local(socket), socket.family, address, length);
+}
+
+Status Sockets::PeerName(const Socket& socket, sockaddr* address, socklen_t* length) const {
+  switch (socket.kind) {
+    case SocketKind::kTcp:
+      if (!tcp_->IsConnected(*socket.tcp)) return Status(ENOTCONN);
+      return WriteName(tcp_->remote(*socket.tcp), socket.family, address, length);
+    case SocketKind::kUdp:
+      // Linux: inet_getname asks for the port, so a peer with port 0 is none.
+      if (!udp_->IsConnected(*socket.udp) || udp_->remote(*socket.udp).port == 0) {
+        return Status(ENOTCONN);
+      }
+      return WriteName(udp_->remote(*socket.udp), socket.family, address, length);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      break;
+  }
+  return Status(ENOTCONN);
+}
+
+bool Sockets::IsConnecting(const Socket& socket) const {
+  if (socket.kind != SocketKind::kTcp) return false;
+  const tcp::State state = socket.tcp->state;
+  return state == tcp::State::kSynSent || state == tcp::State::kSynReceived;
+}
+
+Result<int> Sockets::Ioctl(Socket& socket, unsigned long request, Instant) {
+  const bool tcp = socket.kind == SocketKind::kTcp;
+  if (tcp && tcp_->IsListening(*socket.tcp)) return Result<int>::Error(EINVAL);
+  switch (request) {
+    case FIONREAD:  // SIOCINQ
+      return static_cast<int>(tcp ? tcp_->BytesReadable(*socket.tcp)
+                                  : udp_->NextDatagramSize(*socket.udp));
+    case TIOCOUTQ:  // SIOCOUTQ
+      return static_cast<int>(tcp ? tcp_->BytesInSendQueue(*socket.tcp)
+                                  : udp_->BytesInSendQueue(*socket.udp));
+    case SIOCOUTQNSD:
+      if (!tcp) break;
+      return static_cast<int>(tcp_->BytesUnsent(*socket.tcp));
+    case SIOCATMARK:
+      if (!tcp) break;
+      return tcp_->AtUrgentMark(*socket.tcp) ? 1 : 0;
+  }
+  return Result<int>::Error(ENOTTY);
+}
+
+void Sockets::CheckInvariants() const {
+  uint32_t count = 0;
+  for (const Socket* s = all_.front(); s != nullptr; s = all_.Next(s)) {
+    ++count;
+    Check((s->tcp != nullptr) == (s->kind == SocketKind::kTcp), "socket: transport of its kind");
+    Check((s->udp != nullptr) == (s->kind == SocketKind::kUdp), "socket: transport of its kind");
+    Check(s->udp == nullptr || s->udp->pollable == &s->pollable, "socket: readiness");
+  }
+  Check(count == pool_.live(), "socket: all are listed");
+}
+
+}  // namespace userstack
