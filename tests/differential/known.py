@@ -1,0 +1,8 @@
+"""Differences between the kernel and the stack that are known and meant to be.
+
+{program: {prefix of the lines that may differ: why}}. A line that begins with a prefix is left out
+on both sides; everything else must be equal. An entry whose lines agree again is reported.
+"""
+
+KNOWN = {
+}
