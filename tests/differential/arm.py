@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """One run of one program in fresh namespaces, with its peer: `arm.py native|stack LIBRARY PROGRAM`.
 
 native: two namespaces joined by a veth pair; the program has eth0 in one, the peer us0 in the other.

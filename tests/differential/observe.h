@@ -1,17 +1,14 @@
 // What every differential program uses: it prints one observation a line, and it talks to its peer.
 //
 // A program runs twice: natively, and with libuserstack.so preloaded. Both times it has the address
-// 10.77.0.2 (fd77::2) on eth0 and a peer on the kernel at 10.77.0.1 (fd77::1). What it prints must be
-// equal, so nothing that depends on time, on buffer sizes or on chance is printed.
+// 10.77.0.2 (fd77::2) on eth0 and a peer on the kernel at 10.77.0.1 (fd77::1). What it prints must
+// be equal, so nothing that depends on time, on buffer sizes or on chance is printed.
 //
 // The peer is a process of the runner (peer.py) that obeys commands over an AF_UNIX socket, which
-// the program has as descriptor kPeerDescriptor: kernel business in both runs, and out of the way of
-// the lowest free numbers.
+// the program has as descriptor kPeerDescriptor: kernel business in both runs, and out of the way
+// of the lowest free numbers.
 #pragma once
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -190,9 +187,9 @@ static short PollOne(const char* what, int fd, short events, int timeout) {
 
 // Waits quietly until all `events` hold at once; for what needs the wire to settle.
 static void Await(int fd, short events) {
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 800; ++i) {
     struct pollfd entry = {.fd = fd, .events = events};
-    if (poll(&entry, 1, 1000) == 1 && (entry.revents & events) == events) return;
+    if (poll(&entry, 1, 0) == 1 && (entry.revents & events) == events) return;
     usleep(10000);
   }
   Note("AWAIT gave up");
@@ -248,9 +245,7 @@ static void SeeAddress(const char* what, const void* address, long result, sockl
   }
 }
 
-static int Socket(int domain, int type) {
-  return (int)Must("socket", socket(domain, type, 0));
-}
+static int Socket(int domain, int type) { return (int)Must("socket", socket(domain, type, 0)); }
 
 static int Connect(int fd, const char* address, int port) {
   struct sockaddr_storage name;

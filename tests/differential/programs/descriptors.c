@@ -1,9 +1,9 @@
 // Numbers: lowest free, dup family, fcntl, close-on-exec, close_range, fstat, exhaustion.
-#include "observe.h"
-
 #include <linux/close_range.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+#include "observe.h"
 
 enum { kPort = 5130 };
 

@@ -1,8 +1,8 @@
 // epoll: nested, exclusive, many threads, many events, listeners, changes while someone waits.
-#include "observe.h"
-
 #include <pthread.h>
 #include <stdatomic.h>
+
+#include "observe.h"
 
 enum { kPort = 5160 };
 
@@ -69,7 +69,8 @@ static void EdgeThreads(void) {
 static int private_epolls[4];
 static void* WaitPrivate(void* argument) {
   struct epoll_event event;
-  if (epoll_wait(private_epolls[(intptr_t)argument], &event, 1, 1000) == 1) atomic_fetch_add(&woken, 1);
+  if (epoll_wait(private_epolls[(intptr_t)argument], &event, 1, 1000) == 1)
+    atomic_fetch_add(&woken, 1);
   return NULL;
 }
 
@@ -80,16 +81,18 @@ static void Exclusive(void) {
   woken = 0;
   for (int i = 0; i < 4; ++i) {
     private_epolls[i] = epoll_create1(0);
-    Must("add", EpollControl(private_epolls[i], EPOLL_CTL_ADD, listener, EPOLLIN | EPOLLEXCLUSIVE, 1));
+    Must("add",
+         EpollControl(private_epolls[i], EPOLL_CTL_ADD, listener, EPOLLIN | EPOLLEXCLUSIVE, 1));
     pthread_create(&threads[i], NULL, WaitPrivate, (void*)(intptr_t)i);
   }
   usleep(100000);
   PeerMust("connect c %s %d", SELF4, kPort + 2);
   for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
   SeeBool("exclusive woke some but not all", woken >= 1 && woken < 4);
-  See("mod of an exclusive one", EpollControl(private_epolls[0], EPOLL_CTL_MOD, listener, EPOLLIN, 1));
-  See("exclusive and one-shot",
-      EpollControl(private_epolls[0], EPOLL_CTL_ADD, 0, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1));
+  See("mod of an exclusive one",
+      EpollControl(private_epolls[0], EPOLL_CTL_MOD, listener, EPOLLIN, 1));
+  See("exclusive and one-shot", EpollControl(private_epolls[0], EPOLL_CTL_ADD, 0,
+                                             EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1));
   SeeOk("accept", accept(listener, NULL, NULL));
   for (int i = 0; i < 4; ++i) close(private_epolls[i]);
   close(listener);

@@ -1,9 +1,9 @@
 // epoll: level, edge, one-shot; mod, del, dup, close; mixtures with pipes; errors.
-#include "observe.h"
-
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+
+#include "observe.h"
 
 enum { kPort = 5150 };
 
@@ -41,7 +41,8 @@ static void Edge(void) {
   int fd = Connected("b", kPort + 1);
   int epoll = epoll_create1(0);
   char buffer[16];
-  See("add edge", EpollControl(epoll, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, 1));
+  See("add edge",
+      EpollControl(epoll, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, 1));
   EpollSee("first", epoll, 0);
   EpollSee("no second", epoll, 0);
   PeerMust("text b one");
@@ -82,7 +83,7 @@ static void EdgeWritable(void) {
     epoll_wait(epoll, &drop, 1, 0);
   } while (total > before);
   EpollSee("full", epoll, 0);
-  PeerMust("recv c %zu", total);
+  SeeBool("the peer read it all", strtoul(Peer("recv c %zu", total), NULL, 10) == total);
   EpollSee("writable after the peer read", epoll, 5000);
   See("write", write(fd, "x", 1));
   close(fd);
@@ -200,7 +201,8 @@ static void Errors(void) {
   int file = open("/etc/passwd", O_RDONLY);
   See("add a regular file", EpollControl(epoll, EPOLL_CTL_ADD, file, EPOLLIN, 1));
   See("wait for 0 events", epoll_wait(epoll, &event, 0, 0));
-  See("wait for -1 events", epoll_wait(epoll, &event, -1, 0));
+  volatile int minus_one = -1;
+  See("wait for -1 events", epoll_wait(epoll, &event, minus_one, 0));
   See("wait on a socket", epoll_wait(fd, &event, 1, 0));
   See("wait on a bad number", epoll_wait(4444, &event, 1, 0));
   See("add", EpollControl(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, 1));

@@ -1,8 +1,8 @@
 // poll, ppoll, select, pselect over mixtures of pipes, files and sockets.
-#include "observe.h"
-
 #include <pthread.h>
 #include <sys/select.h>
+
+#include "observe.h"
 
 enum { kPort = 5140 };
 
@@ -10,7 +10,7 @@ static void SeePoll(const char* what, struct pollfd* set, int count, int timeout
   int result = poll(set, (nfds_t)count, timeout);
   See(what, result);
   for (int i = 0; i < count; ++i) {
-    char label[16];
+    char label[32];
     snprintf(label, sizeof label, "  entry %d", i);
     SeeBits(label, 0, (uint32_t)(unsigned short)set[i].revents);
   }
@@ -23,8 +23,8 @@ static void OnSignal(int number) {
 }
 
 static void Polls(int fd, int* pipes) {
-  struct pollfd set[6] = {{fd, POLLIN | POLLOUT, 0},      {pipes[0], POLLIN, 0}, {pipes[1], POLLOUT, 0},
-                          {-1, POLLIN, 0x55},             {4444, POLLIN, 0},     {fd, POLLIN, 0}};
+  struct pollfd set[6] = {{fd, POLLIN | POLLOUT, 0}, {pipes[0], POLLIN, 0}, {pipes[1], POLLOUT, 0},
+                          {-1, POLLIN, 0x55},        {4444, POLLIN, 0},     {fd, POLLIN, 0}};
   SeePoll("mixture", set, 6, 0);
   struct pollfd two[2] = {{fd, POLLIN, 0}, {pipes[0], POLLIN, 0}};
   SeePoll("nothing ready", two, 2, 0);
@@ -97,8 +97,8 @@ static void Selects(int fd, int* pipes) {
   struct timeval limit = {0, 50000};
   int top = (pipes[1] > fd ? pipes[1] : fd) + 1;
   See("select", select(top, &in, &out, &except, &limit));
-  Note("in %d %d out %d %d except %d", FD_ISSET(fd, &in), FD_ISSET(pipes[0], &in), FD_ISSET(fd, &out),
-       FD_ISSET(pipes[1], &out), FD_ISSET(fd, &except));
+  Note("in %d %d out %d %d except %d", FD_ISSET(fd, &in), FD_ISSET(pipes[0], &in),
+       FD_ISSET(fd, &out), FD_ISSET(pipes[1], &out), FD_ISSET(fd, &except));
   FD_SET(fd, &in);
   FD_SET(pipes[0], &in);
   limit = (struct timeval){0, 50000};

@@ -1,7 +1,7 @@
 // SOL_SOCKET options on TCP and UDP: defaults, what set then get gives, lengths and errors.
-#include "observe.h"
-
 #include <asm/socket.h>
+
+#include "observe.h"
 
 static void GetSet(int fd, const char* kind, const char* name, int level, int option,
                    const int* values, size_t count) {
@@ -36,16 +36,26 @@ static void General(int type, const char* kind) {
     const int* values;
     size_t count;
   } kOptions[] = {
-      {"SO_REUSEADDR", SO_REUSEADDR, kBoolean, 5}, {"SO_REUSEPORT", SO_REUSEPORT, kBoolean, 5},
-      {"SO_KEEPALIVE", SO_KEEPALIVE, kBoolean, 5}, {"SO_BROADCAST", SO_BROADCAST, kBoolean, 5},
-      {"SO_OOBINLINE", SO_OOBINLINE, kBoolean, 5}, {"SO_DONTROUTE", SO_DONTROUTE, kBoolean, 5},
-      {"SO_TIMESTAMP", SO_TIMESTAMP, kBoolean, 5}, {"SO_TIMESTAMPNS", SO_TIMESTAMPNS, kBoolean, 5},
-      {"SO_RCVBUF", SO_RCVBUF, kSizes, 6},         {"SO_SNDBUF", SO_SNDBUF, kSizes, 6},
-      {"SO_RCVLOWAT", SO_RCVLOWAT, kSmall, 6},     {"SO_PRIORITY", SO_PRIORITY, kSmall, 4},
-      {"SO_TYPE", SO_TYPE, kSmall, 1},             {"SO_DOMAIN", SO_DOMAIN, kSmall, 1},
-      {"SO_PROTOCOL", SO_PROTOCOL, kSmall, 1},     {"SO_ERROR", SO_ERROR, kSmall, 1},
-      {"SO_ACCEPTCONN", SO_ACCEPTCONN, kSmall, 1}, {"SO_SNDLOWAT", SO_SNDLOWAT, kSmall, 2},
-      {"SO_MARK", SO_MARK, kSmall, 2},             {"SO_NO_CHECK", SO_NO_CHECK, kBoolean, 2},
+      {"SO_REUSEADDR", SO_REUSEADDR, kBoolean, 5},
+      {"SO_REUSEPORT", SO_REUSEPORT, kBoolean, 5},
+      {"SO_KEEPALIVE", SO_KEEPALIVE, kBoolean, 5},
+      {"SO_BROADCAST", SO_BROADCAST, kBoolean, 5},
+      {"SO_OOBINLINE", SO_OOBINLINE, kBoolean, 5},
+      {"SO_DONTROUTE", SO_DONTROUTE, kBoolean, 5},
+      {"SO_TIMESTAMP", SO_TIMESTAMP, kBoolean, 5},
+      {"SO_TIMESTAMPNS", SO_TIMESTAMPNS, kBoolean, 5},
+      {"SO_RCVBUF", SO_RCVBUF, kSizes, 6},
+      {"SO_SNDBUF", SO_SNDBUF, kSizes, 6},
+      {"SO_RCVLOWAT", SO_RCVLOWAT, kSmall, 6},
+      {"SO_PRIORITY", SO_PRIORITY, kSmall, 4},
+      {"SO_TYPE", SO_TYPE, kSmall, 1},
+      {"SO_DOMAIN", SO_DOMAIN, kSmall, 1},
+      {"SO_PROTOCOL", SO_PROTOCOL, kSmall, 1},
+      {"SO_ERROR", SO_ERROR, kSmall, 1},
+      {"SO_ACCEPTCONN", SO_ACCEPTCONN, kSmall, 1},
+      {"SO_SNDLOWAT", SO_SNDLOWAT, kSmall, 2},
+      {"SO_MARK", SO_MARK, kSmall, 2},
+      {"SO_NO_CHECK", SO_NO_CHECK, kBoolean, 2},
       {"option 9999", 9999, kSmall, 1},
   };
   for (size_t i = 0; i < sizeof kOptions / sizeof kOptions[0]; ++i) {
@@ -74,7 +84,8 @@ static void Structures(void) {
   getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length);
   Note("SO_LINGER off: %d %d", linger.l_onoff, linger.l_linger);
 
-  static const struct timeval kTimes[] = {{1, 500000}, {0, 1}, {0, 0}, {-1, 0}, {5, 1000000}, {0, 4000}};
+  static const struct timeval kTimes[] = {{1, 500000}, {0, 1},       {0, 0},
+                                          {-1, 0},     {5, 1000000}, {0, 4000}};
   for (size_t i = 0; i < sizeof kTimes / sizeof kTimes[0]; ++i) {
     int result = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kTimes[i], sizeof kTimes[i]);
     int error = errno;

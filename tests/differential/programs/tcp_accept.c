@@ -88,10 +88,14 @@ static void Inherited(void) {
   static const struct {
     int level, option;
     const char* name;
-  } kOptions[] = {{SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"}, {SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE"},
-                  {SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF"},       {SOL_SOCKET, SO_OOBINLINE, "SO_OOBINLINE"},
-                  {SOL_SOCKET, SO_ACCEPTCONN, "SO_ACCEPTCONN"}, {IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY"},
-                  {IPPROTO_TCP, TCP_KEEPIDLE, "TCP_KEEPIDLE"}, {IPPROTO_IP, IP_TOS, "IP_TOS"},
+  } kOptions[] = {{SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"},
+                  {SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE"},
+                  {SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF"},
+                  {SOL_SOCKET, SO_OOBINLINE, "SO_OOBINLINE"},
+                  {SOL_SOCKET, SO_ACCEPTCONN, "SO_ACCEPTCONN"},
+                  {IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY"},
+                  {IPPROTO_TCP, TCP_KEEPIDLE, "TCP_KEEPIDLE"},
+                  {IPPROTO_IP, IP_TOS, "IP_TOS"},
                   {IPPROTO_IP, IP_TTL, "IP_TTL"}};
   for (size_t i = 0; i < sizeof kOptions / sizeof kOptions[0]; ++i) {
     int value = -1;

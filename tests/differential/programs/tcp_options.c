@@ -144,7 +144,8 @@ static void Cork(void) {
 }
 
 static void UserTimeout(void) {
-  // A peer that reads nothing and then disappears is out of reach here; a SYN without answer is not.
+  // A peer that reads nothing and then disappears is out of reach here; a SYN without answer is
+  // not.
   int fd = Socket(AF_INET, SOCK_STREAM);
   See("TCP_USER_TIMEOUT", SetInt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 1500));
   int64_t start = Milliseconds();

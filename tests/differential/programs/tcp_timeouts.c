@@ -1,8 +1,8 @@
 // SO_RCVTIMEO and SO_SNDTIMEO on every kind of call, EINTR and SA_RESTART.
-#include "observe.h"
-
 #include <pthread.h>
 #include <sys/select.h>
+
+#include "observe.h"
 
 enum { kPort = 5080 };
 

@@ -1,7 +1,7 @@
 // Bulk data each way, odd sizes, non-blocking to EAGAIN and back, both ways at once.
-#include "observe.h"
-
 #include <pthread.h>
+
+#include "observe.h"
 
 enum { kPort = 5040, kSize = 8 << 20 };
 

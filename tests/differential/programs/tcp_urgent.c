@@ -1,7 +1,7 @@
 // Urgent data: MSG_OOB both ways, SIGURG, POLLPRI, SIOCATMARK, SO_OOBINLINE.
-#include "observe.h"
-
 #include <sys/select.h>
+
+#include "observe.h"
 
 enum { kPort = 5100 };
 

@@ -1,7 +1,7 @@
 // readv, writev, sendmsg, recvmsg, sendmmsg, recvmmsg, preadv/pwritev on sockets; their limits.
-#include "observe.h"
-
 #include <limits.h>
+
+#include "observe.h"
 
 enum { kPort = 5110 };
 
@@ -23,8 +23,13 @@ static void Streams(void) {
   Await(fd, POLLIN);
   struct sockaddr_storage name;
   char control[64];
-  message = (struct msghdr){.msg_name = &name, .msg_namelen = sizeof name, .msg_iov = in, .msg_iovlen = 3,
-                            .msg_control = control, .msg_controllen = sizeof control, .msg_flags = 0x55};
+  message = (struct msghdr){.msg_name = &name,
+                            .msg_namelen = sizeof name,
+                            .msg_iov = in,
+                            .msg_iovlen = 3,
+                            .msg_control = control,
+                            .msg_controllen = sizeof control,
+                            .msg_flags = 0x55};
   SeeData("recvmsg", first, recvmsg(fd, &message, 0) == 6 ? 3 : -1);
   Note("name length %u control length %zu flags %#x", message.msg_namelen, message.msg_controllen,
        (unsigned)message.msg_flags);
@@ -107,7 +112,8 @@ static void Datagrams(void) {
   See("recvmmsg", recvmmsg(fd, many, 4, MSG_DONTWAIT, NULL));
   for (int i = 0; i < 3; ++i) {
     SeeData("datagram", data[i], many[i].msg_len);
-    Note("flags %#x name length %u", (unsigned)many[i].msg_hdr.msg_flags, many[i].msg_hdr.msg_namelen);
+    Note("flags %#x name length %u", (unsigned)many[i].msg_hdr.msg_flags,
+         many[i].msg_hdr.msg_namelen);
   }
   See("recvmmsg of nothing", recvmmsg(fd, many, 4, MSG_DONTWAIT, NULL));
   struct timespec limit = {0, 50000000};
