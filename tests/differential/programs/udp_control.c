@@ -1,7 +1,9 @@
 // UDP control data: IP_PKTINFO, IP_TTL, IP_TOS both ways, IPv6's, IP_RECVERR, broadcast, multicast.
-#include <linux/errqueue.h>
-
+// errqueue.h wants time.h before it.
+// clang-format off
 #include "observe.h"
+#include <linux/errqueue.h>
+// clang-format on
 
 enum { kPort = 5220 };
 
