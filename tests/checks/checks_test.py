@@ -51,6 +51,7 @@ class Planted(unittest.TestCase):
             self.assertIn(f"Violations::{field}", found, lines)
         self.assertIn("Elsewhere::function", found)
         self.assertIn("WithVirtual", found)
+        self.assertIn("in_second_union", " ".join(lines))
         # std::function, std::string, std::unique_ptr and std::vector, by the pointers inside.
         inside = " ".join(line for line in lines if line.startswith("std::"))
         for name in ("_Function_base", "basic_string", "_Head_base", "_Vector_impl_data"):

@@ -53,6 +53,14 @@ struct Violations {
   WithVirtual* virtual_object = nullptr;
   FILE* file = nullptr;
   Fine fine;
+  union {
+    int number = 0;
+    float fraction;
+  };
+  union {
+    const char* in_second_union = nullptr;
+    int unused;
+  };
 };
 
 Pool<Violations> violations_pool;
