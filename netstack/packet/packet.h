@@ -49,6 +49,10 @@ struct Packet {
       0;  // absolute offsets into slices[0].buffer->bytes of the headers already pulled
   uint32_t network_offset = 0;
   IpInfo ip;
+  // For the transport that queues the packet: the first payload byte's sequence number, and the
+  // memory it is charged with.
+  uint32_t sequence = 0;
+  uint32_t memory = 0;
 
   uint8_t* data() const { return slices[0].data(); }
   uint32_t contiguous() const { return slices[0].length; }  // bytes that data() may be read for

@@ -69,6 +69,10 @@ struct Congestion {
   uint64_t threshold = kInfiniteThreshold;  // ssthresh
   uint64_t prior_window = 0;                // before the last reduction
   uint64_t prior_threshold = 0;
+  // Proportional rate reduction (RFC 9937) of the recovery in progress.
+  uint64_t recovery_flight = 0;     // RecoverFS: in flight when recovery began
+  uint64_t recovery_delivered = 0;  // prr_delivered
+  uint64_t recovery_sent = 0;       // prr_out
   union {
     CubicState cubic;
     RenoState reno;

@@ -133,6 +133,8 @@ struct ReceiveVariables {
   uint8_t window_scale = 0;   // Rcv.Wind.Shift
   uint8_t urgent_byte = 0;
   bool fin_received = false;
+  bool fin_known = false;  // a FIN was seen, at fin_sequence, perhaps out of order
+  SeqNum fin_sequence;
 };
 
 enum class Urgent : uint8_t {
@@ -183,9 +185,10 @@ struct Connection {
   bool receive_shut = false;     // shutdown(SHUT_RD), or the peer's FIN
   bool send_shut = false;        // shutdown(SHUT_WR)
   bool in_accept_queue = false;
-  bool connect_failed_reported = false;
-  int error = 0;       // SO_ERROR, read and cleared
-  int soft_error = 0;  // what to report if it times out (RFC 5461)
+  bool connecting = false;  // Connect was called and its outcome not yet told
+  bool connected = false;   // its success was told, or it was accepted (SS_CONNECTED)
+  int error = 0;            // SO_ERROR, read and cleared
+  int soft_error = 0;       // what to report if it times out (RFC 5461)
 
   SocketOptions options;
   TcpOptionState tcp_options;
@@ -199,9 +202,10 @@ struct Connection {
   uint32_t mss = 536;       // payload bytes of a full segment we send, options deducted
   uint16_t peer_mss = 536;  // as the peer announced it
   uint16_t advertised_mss = 0;
-  uint16_t receive_mss = 536;  // estimate of what the peer sends (delayed ACK, buffers)
-  bool timestamps = false;     // RFC 7323 on
-  bool sack = false;           // RFC 2018 on
+  uint16_t receive_mss = 536;      // estimate of what the peer sends (delayed ACK, buffers)
+  uint16_t last_segment_size = 0;  // of the last received segment shorter than receive_mss
+  bool timestamps = false;         // RFC 7323 on
+  bool sack = false;               // RFC 2018 on
   bool window_scaling = false;
   uint32_t timestamp_offset = 0;  // added to our clock for TSval
   uint32_t recent_timestamp = 0;  // TS.Recent
@@ -227,6 +231,7 @@ struct Connection {
   Recovery recovery = Recovery::kOpen;
   Congestion congestion;
   bool window_limited = false;  // output was limited by cwnd in this round
+  SeqNum window_limited_until;  // the round that window_limited speaks of ends here
   SeqNum round_end;             // an ACK beyond this starts a new round trip
   uint64_t window_limited_in_flight = 0;
 
@@ -255,7 +260,8 @@ struct Connection {
   Instant last_sent_data;
   Instant last_received_data;
   Instant last_received_ack;
-  Instant last_received;  // anything: keepalive
+  Instant last_received;       // anything: keepalive
+  Instant neighbor_confirmed;  // when Ip was last told that the next hop works
 
   Timer retransmit_timer{TimerKind::kTcpRetransmit};
   Timer delayed_ack_timer{TimerKind::kTcpDelayedAck};
@@ -274,9 +280,9 @@ struct Connection {
   // --- acknowledgment policy (Linux: icsk_ack) ---
   bool ack_pending = false;
   bool ack_now = false;
-  bool ping_pong = false;                // interactive: delay acknowledgments
-  uint8_t quick_acks = 0;                // how many more to send at once
-  uint32_t unacknowledged_segments = 0;  // full-size segments not yet acknowledged
+  bool ping_pong = false;  // interactive: delay acknowledgments
+  uint8_t ack_pushed = 0;  // short segments since the last ACK, at most 2
+  uint8_t quick_acks = 0;  // how many more to send at once
   Duration ack_timeout;
   Instant last_challenge_ack;
 
@@ -290,11 +296,8 @@ struct Connection {
 };
 static_assert(sizeof(Connection) <= 1280, "keep the TCB lean: a million must fit");
 
-// A handshake that a listener has begun (Linux: request_sock). Becomes a Connection at the ACK.
-struct SynRecord {
-  HashNode<SynRecord> hash_node;
-  ListNode node;  // on its listener's SYN queue
-  Listener* listener = nullptr;
+// What a SYN and its answer agreed on.
+struct Handshake {
   Tuple tuple;
   uint16_t interface = 0;
   uint16_t peer_mss = 536;
@@ -303,15 +306,21 @@ struct SynRecord {
   uint32_t window = 0;     // of the SYN, never scaled
   uint32_t recent_timestamp = 0;
   Instant recent_timestamp_at;
-  Instant sent_at;
+  Instant sent_at;  // of the last SYN-ACK; 0: unknown
   uint8_t peer_window_scale = 0;
   uint8_t receive_window_scale = 0;
   uint8_t timeouts = 0;
   bool window_scaling = false;
   bool timestamps = false;
   bool sack = false;
+};
+
+// A handshake that a listener has begun (Linux: request_sock). Becomes a Connection at the ACK.
+struct SynRecord : Handshake {
+  HashNode<SynRecord> hash_node;
+  ListNode node;  // on its listener's SYN queue
+  Listener* listener = nullptr;
   bool acknowledged = false;  // the ACK came, but the accept queue was full or data is awaited
-  bool retransmitted = false;
   Timer timer{TimerKind::kTcpSynQueue};
 };
 

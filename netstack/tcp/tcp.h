@@ -36,6 +36,8 @@ class Tcp {
   Status Bind(Connection& connection, const Endpoint& local);  // EADDRINUSE EADDRNOTAVAIL EINVAL
   Status Connect(Connection& connection, const Endpoint& remote,
                  Instant now);  // EINPROGRESS when begun; EALREADY EISCONN ...
+  // connect(2) with AF_UNSPEC: resets what is open; the socket may be used again.
+  Status Disconnect(Connection& connection, Instant now);
   Status Listen(Connection& connection, int backlog, Instant now);
   // EAGAIN when none is ready. The new connection publishes to `pollable`.
   Result<Connection*> Accept(Connection& listener, Pollable* pollable, Instant now);
@@ -53,6 +55,7 @@ class Tcp {
   Endpoint remote(const Connection& connection) const;
   bool IsConnected(const Connection& connection) const;
   bool IsListening(const Connection& connection) const;
+  bool IsConnecting(const Connection& connection) const;  // SYN-SENT or SYN-RECEIVED
   bool HasUnsentOrUnacknowledged(
       const Connection& connection) const;  // for SO_LINGER's wait, and for exit
   int TakeError(Connection& connection);    // SO_ERROR: reads and clears

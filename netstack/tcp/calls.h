@@ -1,0 +1,19 @@
+// The user's calls (RFC 9293 3.10.1 to 3.10.6), with Linux's errno values. Tcp forwards to them.
+#pragma once
+
+#include "netstack/base/io.h"
+#include "netstack/tcp/context.h"
+
+namespace userstack::tcp {
+
+Status Bind(Context& context, Connection& c, const Endpoint& local);
+Status Connect(Context& context, Connection& c, const Endpoint& remote, Instant now);
+Status Disconnect(Context& context, Connection& c, Instant now);
+Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, int flags,
+                        Instant now);
+Result<size_t> ReceiveData(Context& context, Connection& c, const IoVector& data, int flags,
+                           int* message_flags, Instant now);
+Status Shutdown(Context& context, Connection& c, int how, Instant now);
+void Close(Context& context, Connection& c, Instant now);
+
+}  // namespace userstack::tcp

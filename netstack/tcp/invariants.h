@@ -1,0 +1,12 @@
+// The invariants of one connection, for tests and debug builds.
+#pragma once
+
+#include "netstack/tcp/context.h"
+
+namespace userstack::tcp {
+
+// Fails a Check when one is broken.
+void CheckConnection(const Context& context, const Connection& c);
+void CheckTables(const Context& context);
+
+}  // namespace userstack::tcp

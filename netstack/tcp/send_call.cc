@@ -1,0 +1,99 @@
+// SEND (RFC 9293 3.10.2).
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "netstack/tcp/calls.h"
+#include "netstack/tcp/output.h"
+#include "netstack/tcp/readiness.h"
+#include "netstack/tcp/send_queue.h"
+
+namespace userstack::tcp {
+namespace {
+
+// A write goes in pieces of this size with output between them, so that the wire works while the
+// rest is copied.
+constexpr uint32_t kPiece = 2 * kLargeBufferBytes;
+// The last piece may overshoot the buffer by this much (Linux: by one skb), lest a nearly full
+// buffer cut writes into crumbs.
+constexpr uint32_t kOvershoot = 4096;
+
+int TakeErrorOr(Connection& c, int otherwise) {
+  if (c.error == 0) return otherwise;
+  return std::exchange(c.error, 0);
+}
+
+// Linux: sk_stream_wait_connect and do_error of tcp_sendmsg. 0: go on.
+int WhyNotSend(Connection& c) {
+  switch (c.state) {
+    case State::kEstablished:
+    case State::kCloseWait:
+      if (c.error != 0 || c.send_shut) return TakeErrorOr(c, EPIPE);
+      return 0;
+    case State::kSynSent:
+    case State::kSynReceived:
+      return c.send_shut ? EPIPE : TakeErrorOr(c, EAGAIN);
+    case State::kFinWait1:
+    case State::kFinWait2:
+    case State::kTimeWait:
+    case State::kClosed:
+    case State::kLastAck:
+    case State::kListen:
+    case State::kClosing:
+      return TakeErrorOr(c, EPIPE);
+  }
+  return EPIPE;
+}
+
+uint32_t Room(const Connection& c) {
+  if (!HasSendRoom(c)) return 0;
+  uint32_t room = std::max(c.options.send_buffer - c.queued_memory, kOvershoot);
+  const uint32_t low_water = c.tcp_options.not_sent_low_water;
+  if (low_water != 0) {
+    const uint32_t unsent = c.send.end - c.send.next;
+    room = std::min(room, std::max(low_water - unsent, c.mss));
+  }
+  return std::min(room, kPiece);
+}
+
+}  // namespace
+
+Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, int flags,
+                        Instant now) {
+  if (const int error = WhyNotSend(c); error != 0) {
+    PublishReadiness(context, c);
+    return Status(error);
+  }
+  const size_t total = data.Total();
+  IoCursor from(data);
+  size_t done = 0;
+  bool short_of_memory = false;
+  while (done < total && c.state != State::kClosed) {
+    const uint32_t room = Room(c);
+    if (room == 0) break;
+    const auto wanted = static_cast<uint32_t>(std::min<size_t>(room, total - done));
+    const uint32_t n = AppendToSendQueue(context, c, from, wanted);
+    done += n;
+    if (done == total && (flags & MSG_OOB) != 0 && n > 0) {
+      c.send.urgent = c.send.end;
+      c.send.urgent_pending = true;
+    }
+    const bool more = done < total || (flags & MSG_MORE) != 0;
+    if (!more) c.send.push = c.send.end;
+    Output(context, c, now, more ? PushMode::kMore : PushMode::kNagle);
+    if (n < wanted) {
+      short_of_memory = true;
+      break;
+    }
+  }
+  PublishReadiness(context, c);
+  if (done == 0 && total > 0) return Status(short_of_memory ? ENOBUFS : EAGAIN);
+  // What was held for more that did not fit must not wait for it.
+  if (done < total && done > 0) {
+    c.send.push = c.send.end;
+    Output(context, c, now);
+  }
+  return done;
+}
+
+}  // namespace userstack::tcp

@@ -1,0 +1,113 @@
+#include "netstack/tcp/send_queue.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace userstack::tcp {
+namespace {
+
+// From this size on a write gets a large buffer; below it small ones, so that an idle connection
+// keeps little memory in its half-filled tail.
+constexpr uint32_t kLargeWrite = 16384;
+// Payloads up to this many bytes travel in the frame itself: cheaper than a slice, and a peer's
+// small requests keep no buffer alive.
+constexpr uint32_t kCopyIntoFrame = 64;
+// What a chunk costs beyond its bytes.
+constexpr uint32_t kChunkOverhead = 256;
+
+SendChunk* NewChunk(Context& context, Connection& c, uint32_t wanted) {
+  SendChunk* chunk = context.chunks.New();
+  if (chunk == nullptr) return nullptr;
+  BufferPool& buffers = context.core->buffers;
+  if (wanted >= kLargeWrite) chunk->buffer = buffers.Allocate(BufferClass::kLarge);
+  if (chunk->buffer == nullptr) chunk->buffer = buffers.Allocate(BufferClass::kSmall);
+  if (chunk->buffer == nullptr) chunk->buffer = buffers.Allocate(BufferClass::kLarge);
+  if (chunk->buffer == nullptr) {
+    context.chunks.Delete(chunk);
+    return nullptr;
+  }
+  chunk->begin = c.send.end;
+  c.chunks.PushBack(chunk);
+  c.queued_memory += kChunkOverhead;
+  return chunk;
+}
+
+void DropChunk(Context& context, Connection& c, SendChunk* chunk) {
+  c.queued_memory -= kChunkOverhead + chunk->length;
+  context.core->buffers.Release(chunk->buffer);
+  chunk->node.Unlink();
+  context.chunks.Delete(chunk);
+}
+
+}  // namespace
+
+uint32_t AppendToSendQueue(Context& context, Connection& c, IoCursor& from, uint32_t limit) {
+  uint32_t appended = 0;
+  while (appended < limit) {
+    SendChunk* tail = c.chunks.back();
+    uint32_t room = tail == nullptr ? 0 : tail->buffer->capacity - tail->offset - tail->length;
+    if (room == 0) {
+      tail = NewChunk(context, c, limit - appended);
+      if (tail == nullptr) break;
+      room = tail->buffer->capacity;
+    }
+    const uint32_t n = std::min(room, limit - appended);
+    const auto copied =
+        static_cast<uint32_t>(from.CopyIn(tail->buffer->bytes + tail->offset + tail->length, n));
+    if (c.next_chunk == nullptr) c.next_chunk = tail;
+    tail->length += copied;
+    c.send.end = c.send.end + copied;
+    c.queued_memory += copied;
+    appended += copied;
+    if (copied < n) break;
+  }
+  return appended;
+}
+
+void DropAcknowledgedChunks(Context& context, Connection& c) {
+  while (SendChunk* chunk = c.chunks.front()) {
+    if ((chunk->begin + chunk->length).After(c.send.unacknowledged)) return;
+    if (chunk == c.next_chunk) c.next_chunk = nullptr;
+    DropChunk(context, c, chunk);
+  }
+}
+
+void ClearSendQueue(Context& context, Connection& c) {
+  c.next_chunk = nullptr;
+  while (SendChunk* chunk = c.chunks.front()) DropChunk(context, c, chunk);
+}
+
+void AddPayload(const Connection& c, Frame* frame, SendChunk* chunk, SeqNum begin,
+                uint32_t length) {
+  const bool copy = length <= kCopyIntoFrame;
+  for (uint32_t added = 0; added < length; chunk = c.chunks.Next(chunk)) {
+    const uint32_t skip = (begin + added) - chunk->begin;
+    const uint32_t n = std::min(chunk->length - skip, length - added);
+    if (copy) {
+      std::memcpy(frame->Append(static_cast<uint16_t>(n)),
+                  chunk->buffer->bytes + chunk->offset + skip, n);
+    } else {
+      Check(frame->AddSlice(chunk->buffer, chunk->offset + skip, n), "tcp: too many slices");
+    }
+    added += n;
+  }
+}
+
+uint32_t PayloadThatFits(const Connection& c, const SendChunk* chunk, SeqNum begin,
+                         uint32_t length) {
+  uint32_t fits = 0;
+  for (unsigned i = 0; i < kMaxSlices && fits < length && chunk != nullptr; ++i) {
+    fits += chunk->length - ((begin + fits) - chunk->begin);
+    chunk = c.chunks.Next(chunk);
+  }
+  return std::min(fits, length);
+}
+
+SendChunk* ChunkAt(const Connection& c, SendChunk* chunk, SeqNum s) {
+  while (chunk != nullptr && (chunk->begin + chunk->length).AtOrBefore(s)) {
+    chunk = c.chunks.Next(chunk);
+  }
+  return chunk;
+}
+
+}  // namespace userstack::tcp
