@@ -14,11 +14,23 @@ void WakeOne(WatchSet& set, WakeList& wakes) {
   if (waiter != nullptr) wakes.Push(waiter);
 }
 
+constexpr EventMask kSetReadable = kEventIn | kEventReadNormal;
+
 void UpdateNested(WatchSet& set, EventMask edges, WakeList& wakes) {
-  const EventMask level = set.ready.empty() ? 0 : kEventIn | kEventReadNormal;
+  const EventMask level = set.ready.empty() ? 0 : kSetReadable;
   if (level != set.pollable.level || (edges != 0 && level != 0)) {
     Publish(set.pollable, level, edges & level, wakes);
   }
+}
+
+// What is true of the watch's interest now. A set is asked, because entries of its ready list may
+// have gone stale (Linux: __ep_eventpoll_poll).
+EventMask Happened(const Watch& watch, WakeList& wakes) {
+  EventMask level = watch.target->level;
+  if (WatchSet* inner = watch.target->set; inner != nullptr) {
+    level = HasReady(*inner, wakes) ? kSetReadable : 0;
+  }
+  return level & Wanted(watch);
 }
 
 // True when somebody sleeps on the watch's set, or on a set around it.
@@ -35,7 +47,7 @@ void QueueReady(Watch& watch, WakeList& wakes) {
   WatchSet& set = *watch.set;
   if (!watch.ready_node.linked()) set.ready.PushBack(&watch);
   WakeOne(set, wakes);
-  UpdateNested(set, kEventIn | kEventReadNormal, wakes);
+  UpdateNested(set, kEventIn, wakes);
 }
 
 }  // namespace
@@ -66,12 +78,19 @@ void Publish(Pollable& pollable, EventMask level, EventMask edges, WakeList& wak
 void Attach(Watch& watch, WakeList& wakes) {
   watch.set->all.PushBack(&watch);
   ++watch.set->count;
-  watch.target->watches.PushBack(&watch);
-  if ((watch.target->level & Wanted(watch)) != 0) QueueReady(watch, wakes);
+  // Linux: add_wait_queue puts the newest first, add_wait_queue_exclusive last; events reach the
+  // watches in that order, and exclusive ones only after all others.
+  if ((watch.flags & kWatchExclusive) != 0) {
+    watch.target->watches.PushBack(&watch);
+  } else {
+    watch.target->watches.PushFront(&watch);
+  }
+  if (Happened(watch, wakes) != 0) QueueReady(watch, wakes);
 }
 
+// Linux: ep_modify wakes nobody for an item that is on the ready list already.
 void Rearm(Watch& watch, WakeList& wakes) {
-  if ((watch.target->level & Wanted(watch)) != 0) QueueReady(watch, wakes);
+  if (Happened(watch, wakes) != 0 && !watch.ready_node.linked()) QueueReady(watch, wakes);
 }
 
 void Detach(Watch& watch, WakeList& wakes) {
@@ -83,14 +102,21 @@ void Detach(Watch& watch, WakeList& wakes) {
   UpdateNested(*watch.set, 0, wakes);
 }
 
+void BeginHarvest(WatchSet& set) {
+  if (++set.pass == 0) set.pass = 1;
+}
+
 Watch* Harvest(WatchSet& set, EventMask* events, WakeList& wakes) {
-  while (Watch* watch = set.ready.PopFront()) {
-    *events = watch->target->level & Wanted(*watch);
+  while (Watch* watch = set.ready.front()) {
+    if (set.pass != 0 && watch->pass == set.pass) return nullptr;
+    watch->ready_node.Unlink();
+    *events = Happened(*watch, wakes);
     if (*events == 0) continue;
     if ((watch->flags & kWatchOneShot) != 0) {
       watch->interest = 0;
     } else if ((watch->flags & kWatchEdge) == 0) {
       set.ready.PushBack(watch);
+      watch->pass = set.pass;
     }
     UpdateNested(set, 0, wakes);
     return watch;
@@ -101,7 +127,7 @@ Watch* Harvest(WatchSet& set, EventMask* events, WakeList& wakes) {
 
 bool HasReady(WatchSet& set, WakeList& wakes) {
   while (Watch* watch = set.ready.front()) {
-    if ((watch->target->level & Wanted(*watch)) != 0) return true;
+    if (Happened(*watch, wakes) != 0) return true;
     watch->ready_node.Unlink();
   }
   UpdateNested(set, 0, wakes);

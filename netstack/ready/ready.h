@@ -50,15 +50,17 @@ struct Watch {
   ListNode set_node;     // on set->all
   Pollable* target = nullptr;
   WatchSet* set = nullptr;
-  EventMask interest = 0;  // without kEventsAlways; 0 after a one-shot has fired
+  EventMask interest = 0;  // 0: none, as after a one-shot has fired; else kEventsAlways is implied
   uint8_t flags = 0;       // WatchFlag
   int descriptor =
       -1;             // the number it was registered under: with `target` the key of an epoll item
   uint64_t data = 0;  // epoll_event.data
+  uint32_t pass = 0;  // of its set when it was last put back by Harvest
 };
 
 struct Pollable {
-  EventMask level = 0;  // the events that are true now
+  EventMask level = 0;      // the events that are true now
+  WatchSet* set = nullptr;  // when this is the readiness of a set: which (its `level` may be stale)
   List<Watch, &Watch::target_node> watches;
 };
 
@@ -72,11 +74,13 @@ struct Waiter {
 };
 
 struct WatchSet {
+  WatchSet() { pollable.set = this; }
   List<Watch, &Watch::ready_node> ready;
   List<Watch, &Watch::set_node> all;
   List<Waiter, &Waiter::node> waiters;  // first in, first woken
   Pollable pollable;                    // what an outer set watches when this one is nested
   uint32_t count = 0;                   // watches in `all`
+  uint32_t pass = 0;                    // number of the harvest in progress, 0: none was announced
 };
 
 class WakeList {
@@ -106,10 +110,14 @@ void Rearm(Watch& watch, WakeList& wakes);
 // Takes `watch` off every list. A no-op when it is not attached.
 void Detach(Watch& watch, WakeList& wakes);
 
+// Begins a harvest: Harvest then gives each watch once at the most, and nullptr when only watches
+// that it has given are left (in the order in which the next harvest will find them).
+void BeginHarvest(WatchSet& set);
 // Takes the next ready event from the set: the watch, and in *events what is true of its interest
-// now. Level-triggered watches go back to the end of the ready list, so call at most once per watch
-// in one harvest: stop after `set.count` calls, or at the first watch seen before. nullptr when
-// nothing is ready. Stale entries are dropped on the way.
+// now. Level-triggered watches go back to the end of the ready list, so without BeginHarvest call
+// at most once per watch in one harvest: stop after `set.count` calls, or at the first watch seen
+// before. nullptr when nothing is ready. Stale entries are dropped on the way; a set within the set
+// is asked itself.
 Watch* Harvest(WatchSet& set, EventMask* events, WakeList& wakes);
 
 // True when Harvest would return an event. Drops stale entries from the front.
