@@ -1,0 +1,73 @@
+// SocketCall: see call.h.
+#include "shim/dispatch/call.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace userstack::shim {
+
+SocketCall::SocketCall(int fd) {
+  if (session_.failed()) {
+    status_ = -ENETDOWN;
+    return;
+  }
+  description_ = Lookup(fd);
+  if (description_ == nullptr || description_->kind != Description::Kind::kSocket) {
+    status_ = kNotOurs;
+  }
+}
+
+SocketCall::~SocketCall() {
+  if (watch_ == nullptr || session_.failed()) return;
+  Detach(*watch_, session_.core().wakes);
+  CurrentShared().watches.Delete(watch_);
+  Unpin(description_, session_.now());
+}
+
+long SocketCall::Block(EventMask interest, Instant deadline) {
+  if (watch_ == nullptr) {
+    watch_ = CurrentShared().watches.New();
+    if (watch_ == nullptr) return -ENOMEM;
+    Pin(description_);
+  }
+  if (!watch_->set_node.linked() || watch_->interest != interest) {
+    Detach(*watch_, session_.core().wakes);
+    watch_->target = &socket().pollable;
+    watch_->set = &CurrentSleeper().own_set;
+    watch_->interest = interest;
+    watch_->flags = kWatchEdge;
+    Attach(*watch_, session_.core().wakes);
+  }
+  watch_->ready_node.Unlink();
+  WaitRequest request;
+  request.set = watch_->set;
+  request.deadline = deadline;
+  const WaitResult result = Wait(session_, request);
+  if (session_.failed()) return -ENETDOWN;
+  switch (result) {
+    case WaitResult::kStackReady:
+    case WaitResult::kKernelReady:
+      return 0;
+    case WaitResult::kTimedOut:
+      return -ETIME;
+    case WaitResult::kInterrupted:
+      return -EINTR;
+  }
+  return 0;
+}
+
+void RaiseBrokenPipe() {
+  RawSyscall(SYS_tgkill, RawSyscall(SYS_getpid), RawSyscall(SYS_gettid), SIGPIPE);
+}
+
+long StoreEndpoint(const Endpoint& endpoint, Family domain, sockaddr* address, socklen_t* length) {
+  sockaddr_storage storage;
+  const socklen_t whole = EncodeSockaddr(endpoint, domain, &storage);
+  std::memcpy(address, &storage, std::min(whole, *length));
+  *length = whole;
+  return 0;
+}
+
+}  // namespace userstack::shim

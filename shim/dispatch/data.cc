@@ -1,0 +1,158 @@
+// Data: see data.h.
+#include "shim/dispatch/data.h"
+
+#include <linux/sockios.h>
+
+#include <climits>
+
+#include "shim/dispatch/io_window.h"
+
+namespace userstack::shim {
+namespace {
+
+// Flags that are the shim's business and mean nothing to the stack.
+constexpr int kOwnFlags = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
+
+bool IsStream(const Socket& socket) { return socket.kind == SocketKind::kTcp; }
+
+// An error or an end that the next call has to report: a call that has moved bytes stops here,
+// because asking the stack again would consume it.
+bool HasNewsForNextCall(const Socket& socket, EventMask news) {
+  return (socket.pollable.level & (kEventError | news)) != 0;
+}
+
+long SendStream(SocketCall& call, const IoVector& data, int flags, bool nonblocking) {
+  Socket& socket = call.socket();
+  IoWindow window(data);
+  size_t sent = 0;
+  const auto attempt = [&]() -> long {
+    do {
+      if (sent != 0 && HasNewsForNextCall(socket, kEventHangUp)) return static_cast<long>(sent);
+      bool last = true;
+      const IoVector part = window.Part(&last);
+      const Result<size_t> result = call.stack().Send(socket, part, flags | (last ? 0 : MSG_MORE),
+                                                      nullptr, 0, nullptr, call.now());
+      if (!result.ok()) return -result.error();
+      sent += *result;
+      window.Advance(*result);
+      if (window.left() != 0 && *result < part.Total()) return -EAGAIN;
+    } while (window.left() != 0);
+    return static_cast<long>(sent);
+  };
+  const long result =
+      Repeat(call, kWaitWritable, nonblocking, call.description().send_timeout, attempt, &sent);
+  return result < 0 && sent != 0 ? static_cast<long>(sent) : result;
+}
+
+// MSG_WAITALL on a stream: all of it, unless the stream ends, fails, reaches the urgent mark, or
+// the wait is cut short.
+class WholeRead {
+ public:
+  WholeRead(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message)
+      : call_(call), data_(data), window_(data), flags_(flags), message_(message) {}
+
+  long operator()() { return (flags_ & MSG_PEEK) != 0 ? Peek() : Take(); }
+  const size_t* progress() const { return &received_; }
+
+ private:
+  bool IsOver() {
+    if (HasNewsForNextCall(call_.socket(), kEventReadHangUp | kEventHangUp)) return true;
+    const Result<int> mark = call_.stack().Ioctl(call_.socket(), SIOCATMARK, call_.now());
+    return mark.ok() && *mark != 0;
+  }
+  long Peek() {
+    const Status status =
+        call_.stack().Receive(call_.socket(), data_, flags_, message_, call_.now());
+    if (!status.ok()) return -status.error();
+    received_ = message_->length;
+    if (received_ == 0 || received_ >= window_.left() || IsOver()) {
+      return static_cast<long>(received_);
+    }
+    return -EAGAIN;
+  }
+  long Take() {
+    do {
+      if (received_ != 0 && HasNewsForNextCall(call_.socket(), 0)) break;
+      bool last = true;
+      const IoVector part = window_.Part(&last);
+      const Status status =
+          call_.stack().Receive(call_.socket(), part, flags_, message_, call_.now());
+      if (!status.ok()) return -status.error();
+      const size_t n = message_->length;
+      received_ += n;
+      window_.Advance(n);
+      if (n == 0 || window_.left() == 0) break;
+      if (n < part.Total()) {
+        if (IsOver()) break;
+        return -EAGAIN;
+      }
+    } while (true);
+    return static_cast<long>(received_);
+  }
+
+  SocketCall& call_;
+  const IoVector& data_;
+  IoWindow window_;
+  int flags_;
+  ReceivedMessage* message_;
+  size_t received_ = 0;
+};
+
+}  // namespace
+
+long SendData(SocketCall& call, const IoVector& data, int flags, const Destination& destination,
+              const Ancillary* ancillary) {
+  Socket& socket = call.socket();
+  const bool nonblocking = call.description().nonblocking || (flags & MSG_DONTWAIT) != 0;
+  const int stack_flags = flags & ~kOwnFlags;
+  if (IsStream(socket) && (flags & MSG_FASTOPEN) == 0) {
+    return SendStream(call, data, stack_flags, nonblocking);
+  }
+  const auto attempt = [&]() -> long {
+    const Result<size_t> result = call.stack().Send(socket, data, stack_flags, destination.address,
+                                                    destination.length, ancillary, call.now());
+    if (!result.ok()) return -result.error();
+    call.description().carried = true;
+    return static_cast<long>(*result);
+  };
+  return Repeat(call, kWaitWritable, nonblocking, call.description().send_timeout, attempt);
+}
+
+long ReceiveData(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message) {
+  Socket& socket = call.socket();
+  // Urgent data and the error queue never block (tcp_recv_urg, ip_recv_error).
+  const bool nonblocking =
+      call.description().nonblocking || (flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE)) != 0;
+  const int stack_flags = flags & ~kOwnFlags;
+  const Duration timeout = call.description().receive_timeout;
+  if (IsStream(socket) && (flags & MSG_WAITALL) != 0 && (flags & MSG_OOB) == 0) {
+    WholeRead read(call, data, stack_flags, message);
+    const long result = Repeat(
+        call, kWaitReadable, nonblocking, timeout, [&read] { return read(); }, read.progress());
+    return result < 0 && *read.progress() != 0 ? static_cast<long>(*read.progress()) : result;
+  }
+  const auto attempt = [&]() -> long {
+    const Status status = call.stack().Receive(socket, data, stack_flags, message, call.now());
+    if (!status.ok()) return -status.error();
+    call.description().carried = true;
+    if (IsStream(socket) || (flags & MSG_TRUNC) != 0) return static_cast<long>(message->length);
+    return static_cast<long>(message->copied);
+  };
+  return Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
+}
+
+bool WantsBrokenPipe(const SocketCall& call, long result, int flags) {
+  return result == -EPIPE && (flags & MSG_NOSIGNAL) == 0 && IsStream(call.socket());
+}
+
+long CheckVector(const iovec* entries, long count) {
+  if (count < 0 || count > IOV_MAX) return -EINVAL;
+  if (count != 0 && IsBadAddress(entries)) return -EFAULT;
+  for (long i = 0; i < count; ++i) {
+    if (static_cast<ssize_t>(entries[i].iov_len) < 0) return -EINVAL;
+    if (entries[i].iov_len != 0 && IsBadAddress(entries[i].iov_base)) return -EFAULT;
+  }
+  return 0;
+}
+
+}  // namespace userstack::shim

@@ -1,0 +1,208 @@
+// Sockets: their life from socket() to shutdown().
+#include <netinet/in.h>
+
+#include <algorithm>
+
+#include "shim/dispatch/call.h"
+#include "shim/dispatch/kernel_route.h"
+#include "shim/dispatch/placeholder.h"
+
+namespace userstack::shim {
+namespace {
+
+constexpr int kTypeFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+
+long CreateOnStack(int domain, int type, int protocol) {
+  const long attached = Attach();
+  if (attached < 0) return attached;
+  Session session;
+  if (session.failed()) return -ENETDOWN;
+  const Result<Socket*> socket = session.stack().CreateSocket(domain, type & ~kTypeFlags, protocol);
+  if (!socket.ok()) return -socket.error();
+  const long fd = MakePlaceholder((*socket)->kind, type & kTypeFlags);
+  if (fd < 0) {
+    session.stack().DestroySocket(*socket, session.now());
+    return fd;
+  }
+  const long published = Publish(session, *socket, fd, type & kTypeFlags);
+  return published < 0 ? published : fd;
+}
+
+// One look at the listener's queue. The number is made before the connection is taken, so that
+// EMFILE leaves it in the queue, as on Linux.
+long TryAccept(SocketCall& call, int flags, Socket** accepted) {
+  Socket& listener = call.socket();
+  long fd = -1;
+  if ((listener.pollable.level & kEventIn) != 0) {
+    fd = MakePlaceholder(listener.kind, flags);
+    if (fd < 0) return fd;
+  }
+  const Result<Socket*> result = call.stack().Accept(listener, call.now());
+  if (!result.ok()) {
+    if (fd >= 0) ClosePlaceholder(fd);
+    return -result.error();
+  }
+  if (fd < 0) fd = MakePlaceholder(listener.kind, flags);
+  if (fd < 0) {
+    call.stack().DestroySocket(*result, call.now());
+    return fd;
+  }
+  const long published = Publish(call.session(), *result, fd, flags);
+  if (published < 0) return published;
+  *accepted = *result;
+  return fd;
+}
+
+long Accept(int fd, sockaddr* address, socklen_t* length, int flags) {
+  SocketCall call(fd);
+  if (call.status() != 0) return call.status();
+  Socket* accepted = nullptr;
+  const Description& listener = call.description();
+  const long result = Repeat(call, kWaitReadable, listener.nonblocking, listener.receive_timeout,
+                             [&] { return TryAccept(call, flags, &accepted); });
+  if (result < 0 || address == nullptr) return result;
+  const Status named = call.stack().PeerName(*accepted, address, length);
+  // Linux: a connection that was reset in the queue is still handed out, without an address.
+  if (!named.ok()) *length = 0;
+  return result;
+}
+
+int TakeError(SocketCall& call) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  const Status status =
+      call.stack().GetOption(call.socket(), SOL_SOCKET, SO_ERROR, &error, &length, call.now());
+  return status.ok() ? error : status.error();
+}
+
+// The outcome of a connect that was begun: 0, -errno, or -EAGAIN while it is in progress.
+long ConnectOutcome(SocketCall& call) {
+  if (call.stack().IsConnecting(call.socket())) return -EAGAIN;
+  const int error = TakeError(call);
+  if (error != 0) return -error;
+  sockaddr_storage peer;
+  socklen_t length = sizeof peer;
+  const Status named =
+      call.stack().PeerName(call.socket(), reinterpret_cast<sockaddr*>(&peer), &length);
+  // Linux (inet_stream_connect): closed without an error of its own.
+  return named.ok() ? 0 : -ECONNABORTED;
+}
+
+long ConnectOnStack(int fd, const sockaddr* address, socklen_t length) {
+  SocketCall call(fd);
+  if (call.status() != 0) return call.status();
+  const Status begun = call.stack().Connect(call.socket(), address, length, call.now());
+  const int error = begun.error();
+  if (error != EINPROGRESS && error != EALREADY) return -error;
+  if (call.description().nonblocking) return -error;
+  const long result = Repeat(call, kWaitWritable, false, call.description().send_timeout,
+                             [&] { return ConnectOutcome(call); });
+  return result == -EAGAIN ? -error : result;
+}
+
+enum class Side : uint8_t { kLocal, kPeer };
+
+long Name(int fd, Side side, sockaddr* address, socklen_t* length) {
+  if (!IsOurs(fd)) return kNotOurs;
+  SocketCall call(fd);
+  if (call.status() != 0) return call.status();
+  if (IsBadAddress(length)) return -EFAULT;
+  if (static_cast<int>(*length) < 0) return -EINVAL;
+  if (*length != 0 && IsBadAddress(address)) return -EFAULT;
+  const Status status = side == Side::kLocal
+                            ? call.stack().LocalName(call.socket(), address, length)
+                            : call.stack().PeerName(call.socket(), address, length);
+  return -status.error();
+}
+
+long CheckAddress(const sockaddr* address, socklen_t length) {
+  if (length > sizeof(sockaddr_storage)) return -EINVAL;
+  return length != 0 && IsBadAddress(address) ? -EFAULT : 0;
+}
+
+}  // namespace
+
+long sys_socket(int domain, int type, int protocol) {
+  const bool internet = domain == AF_INET || domain == AF_INET6;
+  if (internet) {
+    switch (CurrentMode()) {
+      case Mode::kKernel:
+        break;
+      case Mode::kStack:
+        return CreateOnStack(domain, type, protocol);
+      case Mode::kBroken:
+        return -ENETDOWN;
+    }
+  }
+  return RawSyscall(SYS_socket, domain, type, protocol);
+}
+
+long sys_bind(int fd, const sockaddr* address, socklen_t length) {
+  if (IsOurs(fd)) {
+    const long bad = CheckAddress(address, length);
+    if (bad != 0) return bad;
+    const long moved = RouteBind(fd, address, length);
+    if (moved < 0) return moved;
+  }
+  if (IsOurs(fd)) {
+    SocketCall call(fd);
+    if (call.status() == 0) return -call.stack().Bind(call.socket(), address, length).error();
+    if (call.status() != kNotOurs) return call.status();
+  }
+  return RawSyscall(SYS_bind, fd, Word(address), length);
+}
+
+long sys_listen(int fd, int backlog) {
+  if (IsOurs(fd)) {
+    SocketCall call(fd);
+    if (call.status() == 0) return -call.stack().Listen(call.socket(), backlog, call.now()).error();
+    if (call.status() != kNotOurs) return call.status();
+  }
+  return RawSyscall(SYS_listen, fd, backlog);
+}
+
+long sys_accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
+  if (IsOurs(fd)) {
+    if ((flags & ~kTypeFlags) != 0) return -EINVAL;
+    if (address != nullptr && IsBadAddress(length)) return -EFAULT;
+    if (address != nullptr && static_cast<int>(*length) < 0) return -EINVAL;
+    const long result = Accept(fd, address, length, flags);
+    if (result != kNotOurs) return result;
+  }
+  return RawSyscall(SYS_accept4, fd, Word(address), Word(length), flags);
+}
+
+long sys_connect(int fd, const sockaddr* address, socklen_t length) {
+  if (IsOurs(fd)) {
+    const long bad = CheckAddress(address, length);
+    if (bad != 0) return bad;
+    const long moved = RouteConnect(fd, address, length);
+    if (moved < 0) return moved;
+  }
+  if (IsOurs(fd)) {
+    const long result = ConnectOnStack(fd, address, length);
+    if (result != kNotOurs) return result;
+  }
+  return RawSyscall(SYS_connect, fd, Word(address), length);
+}
+
+long sys_shutdown(int fd, int how) {
+  if (IsOurs(fd)) {
+    SocketCall call(fd);
+    if (call.status() == 0) return -call.stack().Shutdown(call.socket(), how, call.now()).error();
+    if (call.status() != kNotOurs) return call.status();
+  }
+  return RawSyscall(SYS_shutdown, fd, how);
+}
+
+long sys_getsockname(int fd, sockaddr* address, socklen_t* length) {
+  const long result = Name(fd, Side::kLocal, address, length);
+  return result != kNotOurs ? result : RawSyscall(SYS_getsockname, fd, Word(address), Word(length));
+}
+
+long sys_getpeername(int fd, sockaddr* address, socklen_t* length) {
+  const long result = Name(fd, Side::kPeer, address, length);
+  return result != kNotOurs ? result : RawSyscall(SYS_getpeername, fd, Word(address), Word(length));
+}
+
+}  // namespace userstack::shim

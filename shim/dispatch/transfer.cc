@@ -1,0 +1,217 @@
+// Transfer: sendfile and splice with a socket of the stack at one end. The bytes go through a
+// buffer of ours; what the socket does not take is left where it was (the file's position, the
+// pipe).
+//
+// tee, vmsplice and copy_file_range need nothing here: the kernel refuses them for any socket.
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "shim/dispatch/data.h"
+
+namespace userstack::shim {
+namespace {
+
+constexpr size_t kChunk = 128 * 1024;
+
+// One buffer is kept between calls; a second caller at the same time makes its own.
+std::atomic<void*> g_spare{nullptr};
+
+class Chunk {
+ public:
+  Chunk() : data_(g_spare.exchange(nullptr, std::memory_order_acquire)) {
+    if (data_ != nullptr) return;
+    const long pages =
+        RawSyscall(SYS_mmap, 0, kChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages > 0) data_ = reinterpret_cast<void*>(pages);
+  }
+  ~Chunk() {
+    if (data_ == nullptr) return;
+    void* none = nullptr;
+    if (g_spare.compare_exchange_strong(none, data_, std::memory_order_release)) return;
+    RawSyscall(SYS_munmap, Word(data_), kChunk);
+  }
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+  bool ok() const { return data_ != nullptr; }
+  void* data() { return data_; }
+
+ private:
+  void* data_;
+};
+
+// One send of the buffer's first `size` bytes; SIGPIPE where it is due.
+long SendChunk(int fd, Chunk& chunk, size_t size, int flags) {
+  long result = 0;
+  bool broken_pipe = false;
+  {
+    SocketCall call(fd);
+    if (call.status() != 0) return call.status() == kNotOurs ? -EBADF : call.status();
+    const iovec entry{chunk.data(), size};
+    result = SendData(call, IoVector(&entry, 1), flags, {}, nullptr);
+    broken_pipe = WantsBrokenPipe(call, result, flags);
+  }
+  if (broken_pipe) RaiseBrokenPipe();
+  return result;
+}
+
+// The file from *position on, until `count` bytes are sent, the file ends, or the socket takes no
+// more.
+long SendFile(int out, int in, int64_t size, off_t* position, size_t count) {
+  Chunk chunk;
+  if (!chunk.ok()) return -ENOMEM;
+  size_t sent = 0;
+  while (sent < count && *position < size) {
+    const size_t left = std::min(count - sent, static_cast<size_t>(size - *position));
+    const size_t want = std::min(left, kChunk);
+    const long read = RawSyscall(SYS_pread64, in, Word(chunk.data()), want, *position);
+    if (read <= 0) return sent != 0 || read == 0 ? static_cast<long>(sent) : read;
+    const bool more = static_cast<size_t>(read) < left;
+    const long n = SendChunk(out, chunk, static_cast<size_t>(read), more ? MSG_MORE : 0);
+    if (n < 0) return sent != 0 ? static_cast<long>(sent) : n;
+    sent += static_cast<size_t>(n);
+    *position += n;
+    if (n < read) break;
+  }
+  return static_cast<long>(sent);
+}
+
+bool WaitForPipe(int fd, short events, bool nonblocking, long* error) {
+  pollfd entry{fd, events, 0};
+  const timespec zero{};
+  const long ready = RawSyscall(SYS_ppoll, Word(&entry), 1, nonblocking ? Word(&zero) : 0, 0, 8);
+  if (ready > 0) return true;
+  *error = ready == 0 ? -EAGAIN : ready;
+  return false;
+}
+
+bool IsNonblocking(int fd) {
+  const long flags = RawSyscall(SYS_fcntl, fd, F_GETFL);
+  return flags > 0 && (flags & O_NONBLOCK) != 0;
+}
+
+bool IsPipe(int fd) {
+  struct stat status;
+  return RawSyscall(SYS_fstat, fd, Word(&status)) == 0 && S_ISFIFO(status.st_mode);
+}
+
+// A look into a pipe without taking anything: tee into a pipe of our own. Returns how much was
+// copied to the buffer; 0 at its end.
+long PeekPipe(int pipe, Chunk& chunk, size_t size) {
+  int own[2];
+  const long made = RawSyscall(SYS_pipe2, Word(own), O_CLOEXEC | O_NONBLOCK);
+  if (made < 0) return made;
+  long result = RawSyscall(SYS_tee, pipe, own[1], static_cast<long>(size), SPLICE_F_NONBLOCK);
+  if (result > 0) {
+    long filled = 0;
+    while (filled < result) {
+      const long n = RawSyscall(SYS_read, own[0], Word(static_cast<char*>(chunk.data()) + filled),
+                                result - filled);
+      if (n <= 0) break;
+      filled += n;
+    }
+    result = filled;
+  }
+  RawSyscall(SYS_close, own[0]);
+  RawSyscall(SYS_close, own[1]);
+  return result;
+}
+
+long PipeToSocket(int pipe, int socket, size_t size, unsigned flags) {
+  Chunk chunk;
+  if (!chunk.ok()) return -ENOMEM;
+  long error = 0;
+  const bool nonblocking = (flags & SPLICE_F_NONBLOCK) != 0 || IsNonblocking(pipe);
+  if (!WaitForPipe(pipe, POLLIN, nonblocking, &error)) return error;
+  const long peeked = PeekPipe(pipe, chunk, std::min(size, kChunk));
+  if (peeked <= 0) return peeked;
+  const int send_flags = ((flags & SPLICE_F_MORE) != 0 ? MSG_MORE : 0) |
+                         ((flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0);
+  const long sent = SendChunk(socket, chunk, static_cast<size_t>(peeked), send_flags);
+  for (long left = sent; left > 0;) {
+    const long n = RawSyscall(SYS_read, pipe, Word(chunk.data()), left);
+    if (n <= 0) break;
+    left -= n;
+  }
+  return sent;
+}
+
+long ReceiveChunk(int fd, Chunk& chunk, size_t size, int flags) {
+  SocketCall call(fd);
+  if (call.status() != 0) return call.status() == kNotOurs ? -EBADF : call.status();
+  if (call.socket().kind != SocketKind::kTcp) return -EINVAL;
+  const iovec entry{chunk.data(), size};
+  ReceivedMessage message;
+  return ReceiveData(call, IoVector(&entry, 1), flags, &message);
+}
+
+// A write that never waits: the thread that splices into a pipe is often the one that empties it.
+long WriteNow(int pipe, const void* data, size_t size) {
+  const iovec entry{const_cast<void*>(data), size};
+  return RawSyscall(SYS_pwritev2, pipe, Word(&entry), 1, -1, -1, RWF_NOWAIT);
+}
+
+long SocketToPipe(int socket, int pipe, size_t size, unsigned flags) {
+  Chunk chunk;
+  if (!chunk.ok()) return -ENOMEM;
+  const bool pipe_nonblocking = (flags & SPLICE_F_NONBLOCK) != 0 || IsNonblocking(pipe);
+  long error = 0;
+  if (!WaitForPipe(pipe, POLLOUT, pipe_nonblocking, &error)) return error;
+  const int wait = (flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0;
+  const long peeked = ReceiveChunk(socket, chunk, std::min(size, kChunk), MSG_PEEK | wait);
+  if (peeked <= 0) return peeked;
+  const long written = WriteNow(pipe, chunk.data(), static_cast<size_t>(peeked));
+  if (written < 0) {
+    if (written == -EPIPE) RaiseBrokenPipe();
+    return written;
+  }
+  ReceiveChunk(socket, chunk, static_cast<size_t>(written), MSG_DONTWAIT);
+  return written;
+}
+
+}  // namespace
+
+long sys_sendfile(int out, int in, off_t* offset, size_t count) {
+  struct stat status;
+  if (!IsOurs(out) || RawSyscall(SYS_fstat, in, Word(&status)) != 0 ||
+      (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode))) {
+    // The kernel's errors for a bad source are right for the placeholder too.
+    return RawSyscall(SYS_sendfile, out, in, Word(offset), static_cast<long>(count));
+  }
+  count = std::min(count, kMaxTransfer);
+  if (S_ISFIFO(status.st_mode)) {
+    return offset != nullptr ? -ESPIPE : PipeToSocket(in, out, count, 0);
+  }
+  if (offset != nullptr && IsBadAddress(offset)) return -EFAULT;
+  off_t position = offset != nullptr ? *offset : RawSyscall(SYS_lseek, in, 0, SEEK_CUR);
+  if (position < 0) return -EINVAL;
+  const long result = SendFile(out, in, status.st_size, &position, count);
+  if (offset != nullptr) {
+    *offset = position;
+  } else {
+    RawSyscall(SYS_lseek, in, position, SEEK_SET);
+  }
+  return result;
+}
+
+long sys_splice(int in, off_t* in_offset, int out, off_t* out_offset, size_t size, unsigned flags) {
+  const bool from = IsOurs(in);
+  const bool to = IsOurs(out);
+  if ((from || to) && size == 0) return 0;
+  if (to && !from && IsPipe(in)) {
+    if (in_offset != nullptr || out_offset != nullptr) return -ESPIPE;
+    return PipeToSocket(in, out, size, flags);
+  }
+  if (from && !to && IsPipe(out)) {
+    if (in_offset != nullptr || out_offset != nullptr) return -ESPIPE;
+    return SocketToPipe(in, out, size, flags);
+  }
+  return RawSyscall(SYS_splice, in, Word(in_offset), out, Word(out_offset), static_cast<long>(size),
+                    flags);
+}
+
+}  // namespace userstack::shim

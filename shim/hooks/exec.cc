@@ -1,0 +1,273 @@
+// Hooks: exec, posix_spawn, system and popen. The stack's own descriptors become inheritable for
+// the time of the call, and the new program's environment gets the one assignment that tells it
+// where they are; everything else is passed on as the program gave it.
+#include <alloca.h>
+#include <fcntl.h>
+#include <paths.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "shim/dispatch/scratch.h"
+#include "shim/hooks/hook.h"
+#include "shim/hooks/processes.h"
+#include "shim/signals.h"
+
+namespace userstack::shim {
+namespace {
+
+using Arguments = char* const*;
+
+constinit Original<int(const char*, Arguments, Arguments)> real_execve("execve");
+constinit Original<int(const char*, Arguments, Arguments)> real_execvpe("execvpe");
+constinit Original<int(int, Arguments, Arguments)> real_fexecve("fexecve");
+constinit Original<int(int, const char*, Arguments, Arguments, int)> real_execveat("execveat");
+using SpawnFunction = int(pid_t*, const char*, const posix_spawn_file_actions_t*,
+                          const posix_spawnattr_t*, Arguments, Arguments);
+constinit Original<SpawnFunction> real_posix_spawn("posix_spawn");
+constinit Original<SpawnFunction> real_posix_spawnp("posix_spawnp");
+constinit Original<int(const char*)> real_system("system");
+constinit Original<FILE*(const char*, const char*)> real_popen("popen");
+
+[[gnu::constructor]] void BindAll() {
+  Bind(real_execve, real_execvpe, real_fexecve, real_execveat, real_posix_spawn, real_posix_spawnp,
+       real_system, real_popen);
+}
+
+size_t Count(Arguments list) {
+  size_t n = 0;
+  while (list != nullptr && list[n] != nullptr) ++n;
+  return n;
+}
+
+// The program's environment with one assignment in place of an older one of the same name.
+class Environment {
+ public:
+  Environment(Arguments given, const char* assignment)
+      : given_(given), room_(assignment == nullptr ? 0 : Count(given) + 2) {
+    if (assignment == nullptr || !room_.ok()) return;
+    const char* equals = std::strchr(assignment, '=');
+    const size_t name = equals == nullptr ? std::strlen(assignment) : equals - assignment + 1;
+    size_t n = 0;
+    for (size_t i = 0; i < Count(given); ++i) {
+      if (std::strncmp(given[i], assignment, name) != 0) room_[n++] = given[i];
+    }
+    room_[n++] = const_cast<char*>(assignment);
+    room_[n] = nullptr;
+    given_ = room_.data();
+  }
+  Arguments get() const { return given_; }
+
+ private:
+  Arguments given_;
+  Scratch<char*, 256> room_;
+};
+
+// Runs `call(environment)`, which returns only when it failed.
+template <typename Call>
+int Execute(Arguments environment, Call call) {
+  const Environment prepared(environment, PrepareExec());
+  const int result = call(prepared.get());
+  const int saved = errno;
+  ExecFailed();
+  errno = saved;
+  return result;
+}
+
+int Spawn(Original<SpawnFunction>& original, pid_t* pid, const char* path,
+          const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+          Arguments arguments, Arguments environment) {
+  if (!IsAttached()) return original(pid, path, actions, attributes, arguments, environment);
+  pid_t child = -1;
+  PrepareFork();
+  int result = 0;
+  {
+    const Environment prepared(environment, PrepareExec());
+    result = original(&child, path, actions, attributes, arguments, prepared.get());
+    ExecFailed();
+  }
+  ForkInParent(result == 0 ? child : -1);
+  if (result == 0 && pid != nullptr) *pid = child;
+  return result;
+}
+
+// What libc's system() does around its child: SIGINT and SIGQUIT ignored, SIGCHLD held back.
+class QuietSignals {
+ public:
+  QuietSignals() {
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    SignalAction(SIGINT, &ignore, &interrupt_);
+    SignalAction(SIGQUIT, &ignore, &quit_);
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child, &mask_);
+  }
+  ~QuietSignals() {
+    SignalAction(SIGINT, &interrupt_, nullptr);
+    SignalAction(SIGQUIT, &quit_, nullptr);
+    pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
+  }
+  void Describe(posix_spawnattr_t* attributes) const {
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    if (interrupt_.sa_handler != SIG_IGN) sigaddset(&defaults, SIGINT);
+    if (quit_.sa_handler != SIG_IGN) sigaddset(&defaults, SIGQUIT);
+    posix_spawnattr_setsigmask(attributes, &mask_);
+    posix_spawnattr_setsigdefault(attributes, &defaults);
+    posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  }
+
+ private:
+  struct sigaction interrupt_ {};
+  struct sigaction quit_ {};
+  sigset_t mask_;
+};
+
+int RunShell(const char* command) {
+  const QuietSignals quiet;
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  quiet.Describe(&attributes);
+  char shell[] = "sh";
+  char option[] = "-c";
+  char* const arguments[] = {shell, option, const_cast<char*>(command), nullptr};
+  pid_t child = -1;
+  const int spawned =
+      Spawn(real_posix_spawn, &child, _PATH_BSHELL, nullptr, &attributes, arguments, environ);
+  posix_spawnattr_destroy(&attributes);
+  // As a shell that could not be run would have said.
+  if (spawned != 0) return W_EXITCODE(127, 0);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return -1;
+  }
+  return status;
+}
+
+}  // namespace
+
+int ExecuteRaw(const char* path, Arguments arguments, Arguments environment) {
+  return Execute(environment,
+                 [=](Arguments prepared) { return real_execve(path, arguments, prepared); });
+}
+
+}  // namespace userstack::shim
+
+using namespace userstack::shim;  // NOLINT: the definitions below are libc's, in no namespace
+
+extern "C" {
+
+int execve(const char* path, char* const arguments[], char* const environment[]) noexcept {
+  return ExecuteRaw(path, arguments, environment);
+}
+
+int execv(const char* path, char* const arguments[]) noexcept {
+  return execve(path, arguments, environ);
+}
+
+int execvpe(const char* file, char* const arguments[], char* const environment[]) noexcept {
+  return Execute(environment,
+                 [=](Arguments prepared) { return real_execvpe(file, arguments, prepared); });
+}
+
+int execvp(const char* file, char* const arguments[]) noexcept {
+  return execvpe(file, arguments, environ);
+}
+
+int fexecve(int fd, char* const arguments[], char* const environment[]) noexcept {
+  return Execute(environment,
+                 [=](Arguments prepared) { return real_fexecve(fd, arguments, prepared); });
+}
+
+int execveat(int directory, const char* path, char* const arguments[], char* const environment[],
+             int flags) noexcept {
+  return Execute(environment, [=](Arguments prepared) {
+    return real_execveat(directory, path, arguments, prepared, flags);
+  });
+}
+
+// The arguments of execl and its relatives, the terminating null included, on the caller's stack:
+// a child of fork must not allocate.
+int execl(const char* path, const char* argument, ...) noexcept {
+  va_list list;
+  va_start(list, argument);
+  size_t count = 1;
+  while (va_arg(list, const char*) != nullptr) ++count;
+  va_end(list);
+  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
+  arguments[0] = const_cast<char*>(argument);
+  va_start(list, argument);
+  for (size_t i = 1; i <= count; ++i) arguments[i] = va_arg(list, char*);
+  va_end(list);
+  return execve(path, arguments, environ);
+}
+
+int execlp(const char* file, const char* argument, ...) noexcept {
+  va_list list;
+  va_start(list, argument);
+  size_t count = 1;
+  while (va_arg(list, const char*) != nullptr) ++count;
+  va_end(list);
+  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
+  arguments[0] = const_cast<char*>(argument);
+  va_start(list, argument);
+  for (size_t i = 1; i <= count; ++i) arguments[i] = va_arg(list, char*);
+  va_end(list);
+  return execvpe(file, arguments, environ);
+}
+
+int execle(const char* path, const char* argument, ...) noexcept {
+  va_list list;
+  va_start(list, argument);
+  size_t count = 1;
+  while (va_arg(list, const char*) != nullptr) ++count;
+  va_end(list);
+  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
+  arguments[0] = const_cast<char*>(argument);
+  va_start(list, argument);
+  for (size_t i = 1; i <= count; ++i) arguments[i] = va_arg(list, char*);
+  auto* const environment = va_arg(list, char* const*);
+  va_end(list);
+  return execve(path, arguments, environment);
+}
+
+int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
+                const posix_spawnattr_t* attributes, char* const arguments[],
+                char* const environment[]) {
+  return Spawn(real_posix_spawn, pid, path, actions, attributes, arguments, environment);
+}
+
+int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
+                 const posix_spawnattr_t* attributes, char* const arguments[],
+                 char* const environment[]) {
+  return Spawn(real_posix_spawnp, pid, file, actions, attributes, arguments, environment);
+}
+
+int system(const char* command) {
+  if (command == nullptr || !IsAttached()) return real_system(command);
+  return RunShell(command);
+}
+
+// libc spawns the child with the process's own environment: for the time of the call that is the
+// prepared one. A setenv() in another thread at that moment would be lost, as it may be by libc's
+// own rules.
+FILE* popen(const char* command, const char* mode) {
+  if (!IsAttached()) return real_popen(command, mode);
+  char** const saved = environ;
+  const Environment prepared(saved, PrepareExec());
+  environ = const_cast<char**>(prepared.get());
+  FILE* const stream = real_popen(command, mode);
+  environ = saved;
+  const int error = errno;
+  ExecFailed();
+  errno = error;
+  return stream;
+}
+
+}  // extern "C"
