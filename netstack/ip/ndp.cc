@@ -200,8 +200,11 @@ void Ip::InputNeighborAdvertisement(const Packet& packet, const wire::NeighborMe
   Address* own = addresses_.Find(message.target);
   if (own != nullptr && own->interface == interface.index && own->usable()) {
     // RFC 4862 5.4.4: a probed address is taken. One that is ours already: count, and keep it.
-    core_->counters.Add(Counter::kArpConflict);
-    if (own->state == AddressState::kOptimistic) OnDuplicate(own);
+    if (own->state == AddressState::kOptimistic) {
+      OnDuplicate(own);
+    } else {
+      core_->counters.Add(Counter::kArpConflict);
+    }
     return;
   }
   Neighbor* neighbor = neighbors_.Find(interface.index, message.target);

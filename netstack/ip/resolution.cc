@@ -90,10 +90,12 @@ bool Ip::InputArpConflict(const wire::ArpPacket& arp, Interface& interface, Inst
     OnDuplicate(address);
     return true;
   }
-  core_->counters.Add(Counter::kArpConflict);
   if (address->state == AddressState::kOptimistic) {
     OnDuplicate(address);
-  } else if (address->defended == Instant{} || now - address->defended > kDefendInterval) {
+    return true;
+  }
+  core_->counters.Add(Counter::kArpConflict);
+  if (address->defended == Instant{} || now - address->defended > kDefendInterval) {
     // RFC 5227 2.4 (c): the address is configured by hand, so it is kept and defended.
     address->defended = now;
     Announce(*address);

@@ -40,8 +40,8 @@ struct Ipv4Header {
   uint8_t ttl = 0;
   uint8_t protocol = 0;
   uint16_t checksum = 0;
-  IpAddress source;
-  IpAddress destination;
+  IpAddress source{};
+  IpAddress destination{};
 
   bool is_fragment() const { return more_fragments || fragment_offset != 0; }
 };

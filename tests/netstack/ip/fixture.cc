@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 
 namespace userstack::testing {
@@ -136,9 +137,9 @@ Bytes Arp(wire::ArpOperation operation, const MacAddress& sender_mac, const char
   return bytes;
 }
 
-IpFixture::IpFixture() : memory_(new uint8_t[kArenaBytes + 4096]()) {
-  auto* base = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(memory_.get()) + 4095) &
-                                          ~uintptr_t{4095});
+IpFixture::IpFixture() : memory_(std::calloc(1, kArenaBytes + 4096)) {
+  auto* base =
+      reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(memory_) + 4095) & ~uintptr_t{4095});
   Arena* arena = Arena::Format(base, kArenaBytes);
   core_ = new (arena->Allocate(sizeof(Core), alignof(Core))) Core;
   core_->arena = arena;
@@ -158,6 +159,7 @@ IpFixture::~IpFixture() {
   Output();
   while (Packet* p = ip_->NextLooped()) core_->packets.Release(p);
   EXPECT_EQ(core_->packets.live(), 0u) << "packets leak";
+  std::free(memory_);
 }
 
 DeviceCapabilities IpFixture::DefaultDevice() {
@@ -201,9 +203,9 @@ Frame* IpFixture::MakeFrame(const Bytes& header, const Bytes& payload, uint32_t 
   Frame* frame = core_->frames.Allocate();
   std::memcpy(frame->Append(static_cast<uint16_t>(header.size())), header.data(), header.size());
   for (size_t at = 0; at < payload.size();) {
-    const bool large = slice > kSmallBufferBytes;
-    Buffer* buffer = core_->buffers.Allocate(large ? BufferClass::kLarge : BufferClass::kSmall);
     const auto n = static_cast<uint32_t>(std::min<size_t>(slice, payload.size() - at));
+    const bool large = n > kSmallBufferBytes;
+    Buffer* buffer = core_->buffers.Allocate(large ? BufferClass::kLarge : BufferClass::kSmall);
     std::memcpy(buffer->bytes, payload.data() + at, n);
     EXPECT_TRUE(frame->AddSlice(buffer, 0, n));
     core_->buffers.Release(buffer);

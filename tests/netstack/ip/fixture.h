@@ -80,7 +80,7 @@ class IpFixture : public ::testing::Test {
   void Advance(Duration d);
   uint64_t Count(Counter counter) const { return core_->counters.Get(counter); }
 
-  std::unique_ptr<uint8_t[]> memory_;
+  void* memory_;  // from calloc: untouched pages cost nothing
   Core* core_ = nullptr;
   Ip* ip_ = nullptr;
   Instant now_ = Instant{} + Duration::Seconds(1000);
