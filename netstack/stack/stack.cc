@@ -85,7 +85,6 @@ void Stack::Deliver(Packet* packet, Instant now) {
     case IPPROTO_IGMP:
       break;
     default:
-      core_.counters.Add(Counter::kIpInUnknownProtocols);
       ip_.SendUnreachable(*packet, Unreachable::kProtocol, now);
       break;
   }

@@ -1,0 +1,215 @@
+// Stack: creation, the protocol switch, loopback, both transports between two stacks, arenas that
+// run out.
+#include <gtest/gtest.h>
+#include <sys/ioctl.h>
+
+#include "tests/netstack/socket/fixture.h"
+
+namespace userstack {
+namespace {
+
+constexpr EventMask kReadable = kEventIn | kEventReadNormal;
+
+TEST_F(StackTest, UdpGoesOverTheWireAndBack) {
+  for (const bool v6 : {false, true}) {
+    Sock client = Open(a(), v6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
+    Sock server = Open(b(), v6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
+    ASSERT_EQ(Bind(server, At(v6 ? "fd00::2" : "10.0.0.2", 7)), 0);
+    ASSERT_EQ(SendTo(client, "hello", At(v6 ? "fd00::2" : "10.0.0.2", 7)), 5);
+    const Datagram got = Receive(server);
+    EXPECT_EQ(got.text, "hello");
+    const std::string port = LocalName(client).substr(LocalName(client).rfind(':'));
+    EXPECT_EQ(got.from, (v6 ? "[fd00::1]" : "10.0.0.1") + port);
+    Close(&client);
+    Close(&server);
+  }
+}
+
+TEST_F(StackTest, UdpLoopsBackInsideAStackToEveryOwnAddress) {
+  struct Case {
+    int domain;
+    const char* address;
+  };
+  for (const Case& c :
+       {Case{AF_INET, "127.0.0.1"}, Case{AF_INET, "127.1.2.3"}, Case{AF_INET, "10.0.0.1"},
+        Case{AF_INET6, "::1"}, Case{AF_INET6, "fd00::1"}, Case{AF_INET6, "::ffff:10.0.0.1"}}) {
+    SCOPED_TRACE(c.address);
+    Sock server = Open(a(), c.domain, SOCK_DGRAM);
+    Sock client = Open(a(), c.domain, SOCK_DGRAM);
+    ASSERT_EQ(Bind(server, At(c.address, 9)), 0);
+    ASSERT_EQ(Connect(client, At(c.address, 9)), 0);
+    ASSERT_EQ(Send(client, "self"), 4);
+    const Datagram got = Receive(server);
+    EXPECT_EQ(got.text, "self");
+    EXPECT_EQ(got.from, LocalName(client));
+    EXPECT_TRUE(TakeFrames(a()).empty());
+    Close(&client);
+    Close(&server);
+  }
+}
+
+TEST_F(StackTest, TcpConnectsSendsAndClosesOverTheWire) {
+  for (const bool v6 : {false, true}) {
+    const char* address = v6 ? "fd00::2" : "10.0.0.2";
+    Sock listener = Open(b(), v6 ? AF_INET6 : AF_INET, SOCK_STREAM);
+    ASSERT_EQ(Bind(listener, At(address, 80)), 0);
+    ASSERT_EQ(Listen(listener), 0);
+    Sock client = Open(a(), v6 ? AF_INET6 : AF_INET, SOCK_STREAM);
+    ASSERT_EQ(Connect(client, At(address, 80)), -EINPROGRESS);
+    EXPECT_NE(Events(client) & kEventOut, 0u);
+    EXPECT_EQ(Get(client, SOL_SOCKET, SO_ERROR), 0);
+    EXPECT_NE(Events(listener) & kEventIn, 0u);
+    Sock server;
+    ASSERT_EQ(Accept(listener, &server), 0);
+    EXPECT_EQ(PeerName(server), LocalName(client));
+    EXPECT_EQ(Send(client, "request"), 7);
+    EXPECT_EQ(Receive(server).text, "request");
+    EXPECT_EQ(Send(server, std::string(5000, 'x')), 5000);
+    Run(Duration::Milliseconds(300));
+    EXPECT_EQ(Receive(client).text, std::string(5000, 'x'));
+    Close(&client);
+    EXPECT_EQ(Receive(server).result, 0);
+    Close(&server);
+    Close(&listener);
+    Run(Duration::Seconds(130));
+    EXPECT_FALSE(a().stack->HasUnfinishedWork(true));
+    EXPECT_FALSE(b().stack->HasUnfinishedWork(true));
+  }
+}
+
+TEST_F(StackTest, TcpTalksToItselfOverLoopback) {
+  Sock listener = Tcp4(a());
+  ASSERT_EQ(Bind(listener, At("127.0.0.1", 80)), 0);
+  ASSERT_EQ(Listen(listener), 0);
+  Sock client = Tcp4(a());
+  const long connected = Connect(client, At("127.0.0.1", 80));
+  EXPECT_TRUE(connected == 0 || connected == -EINPROGRESS);
+  Sock server;
+  ASSERT_EQ(Accept(listener, &server), 0);
+  std::string received;
+  const std::string sent(300000, 'q');
+  size_t offset = 0;
+  for (int round = 0; round < 1000 && received.size() < sent.size(); ++round) {
+    const long n = Send(client, sent.substr(offset, 65536));
+    if (n > 0) offset += static_cast<size_t>(n);
+    Run(Duration::Milliseconds(1));
+    const Datagram got = Receive(server);
+    received += got.text;
+  }
+  EXPECT_EQ(received.size(), sent.size());
+  EXPECT_TRUE(TakeFrames(a()).empty());
+  Close(&client);
+  Close(&server);
+  Close(&listener);
+}
+
+TEST_F(StackTest, ConnectionToAClosedPortIsRefused) {
+  Sock client = Tcp4(a());
+  ASSERT_EQ(Connect(client, At("10.0.0.2", 81)), -EINPROGRESS);
+  EXPECT_NE(Events(client) & kEventError, 0u);
+  EXPECT_EQ(Get(client, SOL_SOCKET, SO_ERROR), ECONNREFUSED);
+  Close(&client);
+}
+
+TEST_F(StackTest, AnUnknownProtocolIsAnsweredAsUnreachable) {
+  // A packet of protocol 200 to b, as if from a.
+  std::vector<uint8_t> bytes(14 + 20 + 8);
+  bytes[5] = 2;
+  bytes[0] = 2;
+  bytes[6] = 2;
+  bytes[11] = 1;
+  bytes[12] = 8;
+  bytes[14] = 0x45;
+  Store16(&bytes[16], 28);
+  bytes[22] = 64;
+  bytes[23] = 200;
+  Store32(&bytes[26], 0x0a000001);
+  Store32(&bytes[30], 0x0a000002);
+  testing::FixChecksums(&bytes);
+  Packet* packet = testing::Deliver(b().stack->core(), {bytes, {}}, kWireInterface, now(), {});
+  b().stack->Input(&packet, 1, now());
+  Pump();
+  Run(Duration::Milliseconds(10));
+  bool answered = false;
+  for (const auto& frame : TakeFrames(b())) {
+    answered |= frame.size() > 35 && frame[12] == 8 && frame[13] == 0 && frame[23] == 1 &&
+                frame[34] == 3 && frame[35] == 2;
+  }
+  EXPECT_TRUE(answered);
+  EXPECT_EQ(b().stack->core().counters.Get(Counter::kIpInUnknownProtocols), 1u);
+}
+
+TEST_F(StackTest, SocketsOfUnknownKindsAreRefusedAsLinuxDoes) {
+  EXPECT_EQ(OpenError(a(), AF_UNIX, SOCK_STREAM, 0), EAFNOSUPPORT);
+  EXPECT_EQ(OpenError(a(), AF_INET, SOCK_STREAM, IPPROTO_UDP), EPROTONOSUPPORT);
+  EXPECT_EQ(OpenError(a(), AF_INET, SOCK_DGRAM, IPPROTO_TCP), EPROTONOSUPPORT);
+  EXPECT_EQ(OpenError(a(), AF_INET, SOCK_SEQPACKET, 0), ESOCKTNOSUPPORT);
+  EXPECT_EQ(OpenError(a(), AF_INET, SOCK_STREAM, -1), EINVAL);
+  EXPECT_EQ(OpenError(a(), AF_INET, SOCK_STREAM, 256), EINVAL);
+  EXPECT_EQ(OpenError(a(), AF_INET6, SOCK_STREAM, IPPROTO_TCP), 0);
+}
+
+TEST_F(StackTest, IoctlsTellWhatWaits) {
+  Sock server = Udp4(b());
+  ASSERT_EQ(Bind(server, At("10.0.0.2", 7)), 0);
+  Sock client = Udp4(a());
+  EXPECT_EQ(b().stack->Ioctl(*server.raw, FIONREAD, now()).value(), 0);
+  SendTo(client, "12345", At("10.0.0.2", 7));
+  SendTo(client, "12345678", At("10.0.0.2", 7));
+  EXPECT_EQ(b().stack->Ioctl(*server.raw, FIONREAD, now()).value(), 5);
+  Receive(server);
+  EXPECT_EQ(b().stack->Ioctl(*server.raw, FIONREAD, now()).value(), 8);
+  EXPECT_EQ(b().stack->Ioctl(*server.raw, 0x12345678, now()).error(), ENOTTY);
+}
+
+TEST_F(StackTest, AFullArenaRefusesNewSocketsAndOldOnesLiveOn) {
+  Options small;
+  small.arena_bytes = size_t{4} << 20;
+  Build(small);
+  Sock server = Udp4(b());
+  ASSERT_EQ(Bind(server, At("10.0.0.2", 7)), 0);
+  Sock client = Udp4(a());
+  ASSERT_EQ(Connect(client, At("10.0.0.2", 7)), 0);
+  std::vector<Sock> hoard;
+  int error = 0;
+  for (int i = 0; i < 200000 && error == 0; ++i) {
+    const Result<Socket*> made =
+        a().stack->CreateSocket(AF_INET, i % 2 == 0 ? SOCK_STREAM : SOCK_DGRAM, 0);
+    error = made.error();
+    if (made.ok()) hoard.push_back({&a(), *made});
+  }
+  EXPECT_TRUE(error == ENOBUFS || error == ENOMEM) << error;
+  EXPECT_GT(hoard.size(), 50u);
+  EXPECT_EQ(Send(client, "still here"), 10);
+  EXPECT_EQ(Receive(server).text, "still here");
+  for (Sock& s : hoard) a().stack->DestroySocket(s.raw, now());
+  Sock again = Tcp4(a());
+  EXPECT_NE(again.raw, nullptr);
+}
+
+TEST_F(StackTest, AnArenaThatIsTooSmallMakesNoStack) {
+  for (const size_t bytes : {size_t{4096}, size_t{1} << 16, size_t{1} << 20, size_t{2} << 20}) {
+    TestMemory memory(bytes);
+    Arena* arena = Arena::Format(memory.data(), memory.size());
+    Stack* stack = Stack::Create(arena, {}, now());
+    if (stack != nullptr) stack->CheckInvariants();
+    EXPECT_TRUE(bytes >= size_t{1} << 20 || stack == nullptr);
+  }
+}
+
+TEST_F(StackTest, ADeafReceiverDoesNotStopTheSender) {
+  Sock server = Udp4(b());
+  ASSERT_EQ(Bind(server, At("10.0.0.2", 7)), 0);
+  Sock client = Udp4(a());
+  ASSERT_EQ(Connect(client, At("10.0.0.2", 7)), 0);
+  for (int i = 0; i < 2000; ++i) ASSERT_EQ(Send(client, std::string(1000, 'x')), 1000);
+  EXPECT_GT(b().stack->core().counters.Get(Counter::kUdpReceiveBufferErrors), 0u);
+  EXPECT_EQ(Events(server) & kReadable, kReadable);
+  int received = 0;
+  while (Receive(server).result == 1000) ++received;
+  EXPECT_GT(received, 100);
+  EXPECT_EQ(b().stack->core().packets.live(), 0u);
+}
+
+}  // namespace
+}  // namespace userstack
