@@ -26,6 +26,7 @@ namespace userstack::shim {
 namespace {
 
 constexpr Duration kTick = Duration::Milliseconds(1);
+constexpr Duration kShortestTick = Duration::Microseconds(100);
 constexpr int kQuietTicksBeforeParking = 8;
 constexpr Duration kParkedCheck = Duration::Seconds(2);
 constexpr size_t kStackBytes = 256 << 10;
@@ -132,20 +133,27 @@ void Pump::Run(bool successor, Instant deadline) {
   Stop();
 }
 
-// Returns until when to sleep. Without the lock while the program is active.
+// When a ticking pump looks again.
+Instant NextTick(Instant now) {
+  const Instant deadline{__atomic_load_n(&g_shared->next_deadline, __ATOMIC_RELAXED)};
+  return std::max(std::min(now + kTick, deadline), now + kShortestTick);
+}
+
+// Returns until when to sleep. Without the lock while the program is active and nothing is due.
 Instant Pump::Decide(bool* watch_device) {
   Instant now = MonotonicNow();
   const Sleeper* attendant = __atomic_load_n(&g_shared->attendant, __ATOMIC_ACQUIRE);
   const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
-  if (attendant == nullptr && now - last < kTick) return last + kTick;
+  const bool due = __atomic_load_n(&g_shared->next_deadline, __ATOMIC_RELAXED) <= now.nanoseconds;
+  if (attendant == nullptr && now - last < kTick && !due) return NextTick(now);
   if (attendant != nullptr && attendant != t_state.sleeper) {
     const uint64_t sessions = __atomic_load_n(&g_shared->sessions, __ATOMIC_RELAXED);
-    const bool active = sessions != sessions_;
+    quiet_ticks_ = sessions != sessions_ ? 0 : quiet_ticks_ + 1;
     sessions_ = sessions;
-    quiet_ticks_ = active ? 0 : quiet_ticks_ + 1;
-    if (quiet_ticks_ < kQuietTicksBeforeParking) return now + kTick;
+    if (quiet_ticks_ < kQuietTicksBeforeParking && !due) return NextTick(now);
   }
   if (!Enter(&now)) return now + kTick;
+  Drain(now);
   attendant = g_shared->attendant;
   Instant until;
   if (attendant == nullptr || attendant == t_state.sleeper) {
@@ -164,14 +172,16 @@ Instant Pump::Attend(Instant now) {
   if (now - last < kTick) {  // but somebody looks at it: a program is active
     g_shared->attendant = nullptr;
     g_shared->pump_state = PumpState::kTicking;
-    return last + kTick;
+    return NextTick(now);
   }
   g_shared->attendant = t_state.sleeper;
   g_shared->pump_state = PumpState::kAttending;
   TakeInput(now);
   Drain(now);
   ReportProblem();
-  return g_shared->stack->NextDeadline();
+  const Instant until = g_shared->stack->NextDeadline();
+  g_shared->attended_until = until.nanoseconds;
+  return until;
 }
 
 // Another thread sleeps on the device.
@@ -180,6 +190,12 @@ Instant Pump::Observe(Instant now) {
   if (pid != g_local.pid && IsStopped(pid)) {
     g_shared->attendant = nullptr;  // it cannot; the next turn attends
     return now;
+  }
+  if (quiet_ticks_ < kQuietTicksBeforeParking) return NextTick(now);
+  // From now on the attendant keeps the deadlines: does it know the next one?
+  if (g_shared->stack->NextDeadline().nanoseconds < g_shared->attended_until) {
+    g_shared->attended_until = g_shared->stack->NextDeadline().nanoseconds;
+    SendRing(*g_shared->attendant);
   }
   g_shared->pump_state = PumpState::kParked;
   quiet_ticks_ = 0;

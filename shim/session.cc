@@ -74,6 +74,29 @@ Sleeper* NewSleeper() {
   return sleeper;
 }
 
+// Who sleeps on the device sleeps until what was the next deadline then. A session that made an
+// earlier one sees to it that it is kept: a ticking pump notices by itself, any other is told once.
+void EnsureDeadlineIsKept() {
+  Shared& shared = *g_shared;
+  const int64_t next = shared.device_busy ? 0 : shared.stack->NextDeadline().nanoseconds;
+  Store(&shared.next_deadline, next);
+  if (shared.attendant == nullptr || shared.attendant == t_state.sleeper) return;
+  if (next >= shared.attended_until) return;
+  switch (shared.pump_state) {
+    case PumpState::kTicking:
+      break;
+    case PumpState::kParked:
+    case PumpState::kAttending:
+      shared.pump_state = PumpState::kTicking;
+      RingPump();
+      break;
+    case PumpState::kNone:
+      shared.attended_until = next;
+      SendRing(*shared.attendant);
+      break;
+  }
+}
+
 bool IsForked() { return g_local.fork_mark->load(std::memory_order_relaxed) == 0; }
 
 }  // namespace
@@ -216,6 +239,7 @@ bool EnterStack() {
 void LeaveStack() {
   WakeBatch wakes;
   CollectWakes(&wakes);
+  EnsureDeadlineIsKept();
   if (!t_state.is_pump) {
     __atomic_store_n(&g_shared->sessions, g_shared->sessions + 1, __ATOMIC_RELAXED);
   }

@@ -98,6 +98,8 @@ struct Shared {
   Sleeper* attendant = nullptr;
   Sleeper* pump = nullptr;
   PumpState pump_state = PumpState::kNone;  // atomic
+  int64_t attended_until = 0;               // ns: when the attendant wakes at the latest
+  int64_t next_deadline = 0;                // atomic, ns: the stack's, as the last session left it
   int64_t last_poll = 0;                    // atomic, ns: when the device was read last
   uint64_t sessions = 0;                    // atomic: activity, for the pump
   bool device_busy = false;                 // it refused a frame: wait for POLLOUT too

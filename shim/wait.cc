@@ -183,6 +183,7 @@ SleepPlan Waiting::Enqueue() {
   if (plan.attend) {
     g_shared->attendant = &me;
     plan.wake_at = std::min(plan.wake_at, session_.stack().NextDeadline());
+    g_shared->attended_until = plan.wake_at.nanoseconds;
   } else if (attendant->pid != g_local.pid) {
     plan.wake_at = std::min(plan.wake_at, session_.now() + kDistrust);
   }

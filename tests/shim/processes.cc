@@ -1,0 +1,105 @@
+// See processes.h.
+#include "tests/shim/processes.h"
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+namespace userstack::shim {
+
+Child::Child(const std::function<int()>& body) : pid_(fork()) {
+  if (pid_ != 0) return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const int code = body();
+  Leave(testing::Test::HasFailure() ? kFailed : code);
+}
+
+Child::~Child() {
+  if (waited_) return;
+  Kill(SIGKILL);
+  Wait();
+}
+
+int Child::Wait() {
+  waited_ = true;
+  return ExitCode(pid_);
+}
+
+void Child::Kill(int signal) const { kill(pid_, signal); }
+
+int ExitCode(pid_t pid) {
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return -1;
+  }
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+pid_t ForkAttached() {
+  PrepareFork();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ForkInChild();
+  } else {
+    ForkInParent(pid);
+  }
+  return pid;
+}
+
+void Leave(int code) {
+  ProcessExit();
+  fflush(nullptr);
+  _exit(code);
+}
+
+std::string DeviceName() {
+  static int number = 0;
+  return "t" + std::to_string(getpid()) + "." + std::to_string(++number);
+}
+
+void AttachTo(const std::string& name, const std::string& extra) {
+  setenv("USERSTACK_DEV", ("tap:" + name).c_str(), 1);
+  setenv("USERSTACK_MEMORY", "1G", 1);
+  setenv("USERSTACK_SPIN_US", "0", 0);  // so that threads really sleep
+  if (!extra.empty()) setenv("USERSTACK_ADDR", extra.c_str(), 1);
+  if (Attach() == 0) return;
+  fprintf(stderr, "cannot attach\n");
+  _exit(kFailed);
+}
+
+ChannelWatch::ChannelWatch(Session& session, unsigned channel)
+    : session_(session), channel_(channel), watch_(CurrentShared().watches.New()) {
+  watch_->target = &Fake().channels[channel].pollable;
+  watch_->set = &CurrentSleeper().own_set;
+  watch_->interest = kEventIn;
+  watch_->flags = kWatchEdge;
+  userstack::Attach(*watch_, session.core().wakes);
+}
+
+ChannelWatch::~ChannelWatch() {
+  Detach(*watch_, session_.core().wakes);
+  CurrentShared().watches.Delete(watch_);
+}
+
+WaitResult ChannelWatch::Await(uint64_t count, Instant deadline) {
+  while (Fake().channels[channel_].arrived < count) {
+    watch_->ready_node.Unlink();
+    WaitRequest request;
+    request.set = watch_->set;
+    request.deadline = deadline;
+    const WaitResult result = shim::Wait(session_, request);
+    if (session_.failed() || result == WaitResult::kTimedOut ||
+        result == WaitResult::kInterrupted) {
+      return result;
+    }
+  }
+  return WaitResult::kStackReady;
+}
+
+Instant In(Duration duration) { return MonotonicNow() + duration; }
+
+}  // namespace userstack::shim
