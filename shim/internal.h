@@ -71,7 +71,7 @@ struct ThreadState {
   bool is_pump = false;
   bool forking = false;  // between PrepareFork and what follows, lock held
 };
-extern thread_local ThreadState t_state __attribute__((tls_model("initial-exec")));
+extern constinit thread_local ThreadState t_state __attribute__((tls_model("initial-exec")));
 
 // --- configuration (mode.cc) ---
 // Valid once CurrentMode() has returned kStack; never changes after.
