@@ -435,7 +435,9 @@ void TcpScript::In(const Seg& segment) {
   Seg s = segment;
   if (s.source_port == 0) s.source_port = kPeerPort;
   if (s.destination_port == 0) s.destination_port = our_port_;
-  host_->Input(Build(s, Address("10.0.0.1"), Address("10.0.0.2")), now_);
+  WireFrame frame = Build(s, Address("10.0.0.1"), Address("10.0.0.2"));
+  if (std::exchange(corrupt_next_, false)) frame.bytes.back() ^= 0x10;
+  host_->Input(frame, now_);
   Collect();
 }
 

@@ -187,6 +187,7 @@ class TcpScript : public ::testing::Test {
   uint32_t last_timestamp_ = 0;  // the stack's last TSval
   std::deque<Seg> sent_;
   TcpHost::Socket* listener_ = nullptr;
+  bool corrupt_next_ = false;  // the next segment In arrives with a bit flipped
 
  private:
   void Collect();
