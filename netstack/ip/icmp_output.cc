@@ -151,7 +151,6 @@ void Ip::SendUnreachable(const Packet& packet, Unreachable why, Instant now) {
       }
       return;
     case Unreachable::kProtocol:
-      core_->counters.Add(Counter::kIpInUnknownProtocols);
       if (v4) {
         SendError(packet, wire::kIcmpUnreachable, wire::kIcmpProtocolUnreachable, 0, now);
       } else {
