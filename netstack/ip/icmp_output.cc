@@ -86,6 +86,7 @@ Status Ip::SendIcmp(Frame* frame, const IpAddress& source, const IpAddress& dest
   core_->counters.Add(Counter::kIcmpOutMessages);
   SendOptions options;
   options.protocol = destination.is_v4() ? wire::kProtocolIcmp : wire::kProtocolIcmpV6;
+  options.hop_limit = route.value().hop_limit;
   options.traffic_class = traffic_class;
   return Send(frame, *route, from, destination, options, now);
 }

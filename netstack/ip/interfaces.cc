@@ -76,10 +76,7 @@ Status Ip::AddInterface(uint16_t index, const char* name, const DeviceCapabiliti
   std::memcpy(interface.name, name, length + 1);
   interface.device = device;
   interface.mtu = interface.mtu_v6 = device.mtu;
-  if (GroupMember* all = groups_.Add(index, IpAddress::V4(kAllHosts)); all != nullptr) {
-    all->joins = 1;
-    all->silent = true;  // RFC 3376 5: never reported
-  }
+  (void)JoinGroup(index, IpAddress::V4(kAllHosts), Instant{});  // never reported, so no time
   ++route_generation_;
   return Status::Ok();
 }
@@ -110,10 +107,7 @@ Status Ip::AddAddress(uint16_t index, const Prefix& prefix, Instant now) {
 void Ip::StartV6(Interface& interface, Instant now) {
   interface.has_v6 = true;
   if (interface.loopback) return;
-  if (GroupMember* all = groups_.Add(interface.index, wire::AllNodesGroup()); all != nullptr) {
-    all->joins = 1;
-    all->silent = true;  // RFC 3810 6
-  }
+  (void)JoinGroup(interface.index, wire::AllNodesGroup(), now);
   const Prefix link_local{wire::LinkLocalAddress(interface.device.mac), 64};
   if (addresses_.Find(link_local.address) == nullptr) {
     (void)InsertAddress(interface, link_local, false, now);
@@ -191,6 +185,8 @@ Status Ip::AddRoute(const Prefix& destination, const IpAddress& gateway, uint16_
     if (index == 0) index = way->interface;
   }
   if (InterfaceAt(index) == nullptr) return Status(ENODEV);
+  // What the loopback delivers, is local; a route cannot add to that.
+  if (interfaces_[index].loopback) return Status(EINVAL);
   const Status status = routes_.Add(destination, gateway, index, metric).status();
   if (status.ok()) ++route_generation_;
   return status;

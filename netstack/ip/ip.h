@@ -50,9 +50,10 @@ struct Route {
   // What was asked for; for the unspecified address, the own address that Linux takes it to mean.
   IpAddress destination;
   uint16_t interface = 0;
-  uint32_t mtu = 0;            // path MTU: largest IP packet
-  uint32_t interface_mtu = 0;  // without what is known of the path (IP_PMTUDISC_PROBE)
-  bool loopback = false;       // delivered inside this stack
+  uint32_t mtu = 0;                      // path MTU: largest IP packet
+  uint32_t interface_mtu = 0;            // without what is known of the path (IP_PMTUDISC_PROBE)
+  uint8_t hop_limit = kDefaultHopLimit;  // unless the socket says otherwise; a router may set it
+  bool loopback = false;                 // delivered inside this stack
   bool broadcast = false;
   bool multicast = false;
   bool mtu_locked = false;  // the path MTU is below the floor: DF is not set
@@ -210,7 +211,7 @@ class Ip {
   Result<Route> RouteToGroup(const IpAddress& source, const IpAddress& destination,
                              uint16_t interface) const;
   Status FillSource(const IpAddress& source, Route* route) const;
-  void FillMtu(Route* route) const;
+  void FillLimits(Route* route) const;
   uint16_t DefaultInterface(Family family) const;
   // output.cc
   struct FragmentField {

@@ -151,12 +151,11 @@ void Ip::PrependIpv6(Frame* frame, const IpAddress& source, const IpAddress& des
 // `frame` begins with its network header.
 Status Ip::Transmit(Frame* frame, const Route& route, const IpAddress& destination,
                     const SendOptions& options, Instant now) {
-  if (route.loopback) return Loop(frame, kLoopbackInterface, now);
   Interface& interface = interfaces_[route.interface];
+  if (route.loopback || interface.loopback) return Loop(frame, kLoopbackInterface, now);
   if (!route.multicast && !route.broadcast) {
     return TransmitTo(frame, interface, route.next_hop, now);
   }
-  if (interface.loopback) return Loop(frame, interface.index, now);
   // Broadcasts come back to the sender, and groups to their members, as on Linux.
   const bool loops =
       route.broadcast || (options.multicast_loop && groups_.Contains(interface.index, destination));

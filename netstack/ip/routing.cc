@@ -116,11 +116,12 @@ const Address* Ip::SelectSource(const IpAddress& destination, const IpAddress& n
   return best;
 }
 
-void Ip::FillMtu(Route* route) const {
+void Ip::FillLimits(Route* route) const {
   const Interface& interface = interfaces_[route->interface];
   const bool v4 = route->destination.is_v4();
   route->interface_mtu = std::min(v4 ? interface.mtu : interface.mtu_v6, kMaxIpPacket);
   route->mtu = route->interface_mtu;
+  if (!v4 && interface.hop_limit != 0) route->hop_limit = interface.hop_limit;
   if (route->loopback) return;
   const PathMtuEntry* entry = path_mtus_.Find(route->destination);
   if (entry == nullptr) return;
@@ -154,7 +155,7 @@ Result<Route> Ip::RouteToSelf(const IpAddress& source, const IpAddress& destinat
   } else {
     route.source = destination;
   }
-  FillMtu(&route);
+  FillLimits(&route);
   return route;
 }
 
@@ -191,7 +192,7 @@ Result<Route> Ip::RouteToGroup(const IpAddress& source, const IpAddress& destina
   }
   route.interface = interface;
   if (Status status = FillSource(source, &route); !status.ok()) return status;
-  FillMtu(&route);
+  FillLimits(&route);
   return route;
 }
 
@@ -214,7 +215,8 @@ Result<Route> Ip::FindRoute(const IpAddress& source, const IpAddress& to,
   if (way != nullptr) {
     route.interface = way->interface;
     route.next_hop = way->on_link() ? destination : way->gateway;
-  } else if (destination.is_v4() && this->interface(interface) != nullptr) {
+  } else if (destination.is_v4() && interface != kLoopbackInterface &&
+             this->interface(interface) != nullptr) {
     // Linux: bound to a device and no route: the destination is taken to be on the link.
     route.interface = interface;
     route.next_hop = destination;
@@ -224,7 +226,7 @@ Result<Route> Ip::FindRoute(const IpAddress& source, const IpAddress& to,
   route.broadcast = IsBroadcast(destination);
   route.generation = route_generation_;
   if (Status status = FillSource(source, &route); !status.ok()) return status;
-  FillMtu(&route);
+  FillLimits(&route);
   return route;
 }
 
@@ -235,7 +237,7 @@ uint32_t Ip::PathMtu(const IpAddress& destination, uint16_t index, Instant /*now
   route.destination = destination;
   route.interface = index;
   route.loopback = i->loopback;
-  FillMtu(&route);
+  FillLimits(&route);
   return route.mtu;
 }
 

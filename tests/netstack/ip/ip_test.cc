@@ -202,6 +202,7 @@ TEST_F(IpTest, SaysWhyThereIsNoRoute) {
   EXPECT_EQ(error("0.0.0.0", "255.255.255.255", 0), ENETUNREACH);
   EXPECT_EQ(error("0.0.0.0", "255.255.255.255", 2), 0);
   EXPECT_EQ(error("10.0.0.2", "239.1.1.1", 0), 0) << "the source names the interface";
+  EXPECT_EQ(error("0.0.0.0", "8.8.8.8", 1), ENETUNREACH);
   EXPECT_EQ(error("0.0.0.0", "8.8.8.8", 2), 0) << "Linux: bound to a device, taken as on-link";
 }
 
@@ -222,6 +223,7 @@ TEST_F(IpTest, RefusesConfigurationThatCannotBe) {
   EXPECT_EQ(ip_->AddRoute({V4("1.0.0.0"), 8}, V4("9.9.9.9"), 0, 0).error(), ENETUNREACH);
   EXPECT_EQ(ip_->AddRoute({V4("0.0.0.0"), 0}, V4("10.0.0.1"), 2, 0).error(), EEXIST);
   EXPECT_EQ(ip_->AddRoute({V4("1.0.0.0"), 8}, V4("10.0.0.2"), 0, 0).error(), EINVAL);
+  EXPECT_EQ(ip_->AddRoute({V4("1.0.0.0"), 8}, V4("0.0.0.0"), 1, 0).error(), EINVAL);
   EXPECT_EQ(ip_->RemoveRoute({V4("9.0.0.0"), 8}, V4("10.0.0.1")).error(), ESRCH);
   EXPECT_EQ(ip_->RemoveAddress(2, V4("10.0.0.77"), now_).error(), EADDRNOTAVAIL);
   for (uint32_t i = 0; i < 100; ++i) (void)add(2, IpAddress::V4(0x0a010001 + (i << 8)), 24);

@@ -283,6 +283,18 @@ TEST_F(LinkTest, ResolvesAnIpv6NeighbourWithItsLinkAddressInTheQuestion) {
   EXPECT_EQ(DestinationOf(out[0]), Mac("02:00:00:00:00:07"));
 }
 
+// Deviation from RFC 4429 3.2: Linux answers no multicast solicitation without a link address.
+TEST_F(LinkTest, SolicitsWithItsLinkAddressWhileOptimistic) {
+  ConfigureBare();
+  Advance(Duration::Milliseconds(10));
+  Output();
+  ASSERT_TRUE(SendUdp("fd00::7", 3).ok());
+  const auto out = Icmp6(Output(), wire::kIcmpV6NeighborSolicitation);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(Ipv6Of(out[0]).source, V6("fd00::2"));
+  EXPECT_EQ(Bytes(out[0].end() - 8, out[0].end()), Hex("01 01 020000000002"));
+}
+
 struct AdvertisementCase {
   const char* what;
   uint32_t flags;  // 0x40000000 solicited, 0x20000000 override
@@ -393,6 +405,13 @@ TEST_F(RouterTest, LearnsADefaultRouterAndForgetsItInTime) {
   EXPECT_TRUE(Reaches("2001:db8::1"));
   Advertise({}, 0x40000000);
   EXPECT_FALSE(Reaches("2001:db8::1")) << "lifetime 0";
+}
+
+TEST_F(RouterTest, TakesTheHopLimitOfTheLink) {
+  ConfigureV6Only();
+  EXPECT_EQ(ip_->FindRoute(V6("::"), V6("fd00::1"), 0).value().hop_limit, 64);
+  Advertise({}, 0x20000708);
+  EXPECT_EQ(ip_->FindRoute(V6("::"), V6("fd00::1"), 0).value().hop_limit, 32);
 }
 
 TEST_F(RouterTest, TakesTheMtuOfTheLink) {
