@@ -43,13 +43,14 @@ int Sockets::TakeError(Socket& socket) {
 }
 
 // 0 when the socket is not connected.
-uint32_t Sockets::PathMtu(const Socket& socket, Instant now) const {
+uint32_t Sockets::PathMtu(const Socket& socket) const {
   const DatagramSocket* datagram = Datagram(socket);
   const bool connected = datagram != nullptr ? datagram->connected : tcp_->IsConnected(*socket.tcp);
   if (!connected) return 0;
-  const IpAddress remote =
-      datagram != nullptr ? datagram->remote.address : tcp_->remote(*socket.tcp).address;
-  return ip_->PathMtu(remote, Options(socket).bound_interface, now);
+  const Endpoint remote = datagram != nullptr ? datagram->remote : tcp_->remote(*socket.tcp);
+  const IpAddress any = IpAddress::Any(remote.address.family());
+  const Result<Route> route = ip_->FindRoute(any, remote.address, Options(socket).bound_interface);
+  return route.ok() ? route.value().mtu : 0;
 }
 
 Status Sockets::SetOption(Socket& socket, int level, int name, const void* value, socklen_t length,
@@ -84,10 +85,10 @@ Status Sockets::GetOption(Socket& socket, int level, int name, void* value, sock
     case SOL_SOCKET:
       return GetSocketOption(socket, name, value, length);
     case IPPROTO_IP:
-      return GetIpOption(socket, name, value, length, now);
+      return GetIpOption(socket, name, value, length);
     case IPPROTO_IPV6:
       if (socket.family != Family::kIpv6) break;
-      return GetIpv6Option(socket, name, value, length, now);
+      return GetIpv6Option(socket, name, value, length);
     case IPPROTO_TCP:
       if (socket.kind != SocketKind::kTcp) break;
       return tcp_->GetOption(*socket.tcp, name, value, length, now);

@@ -135,7 +135,7 @@ Status Sockets::SetIpOption(Socket& socket, int name, const void* value, socklen
   return SetIpInteger(socket, name, v, length);
 }
 
-Status Sockets::GetIpOption(Socket& socket, int name, void* value, socklen_t* length, Instant now) {
+Status Sockets::GetIpOption(Socket& socket, int name, void* value, socklen_t* length) {
   const SocketOptions& o = Options(socket);
   if (const FlagOption* flag = FindFlag(kFlags, name)) {
     return WriteIntOrByte(o.*flag->member ? 1 : 0, value, length);
@@ -155,7 +155,7 @@ Status Sockets::GetIpOption(Socket& socket, int name, void* value, socklen_t* le
       v = o.mtu_discover;
       break;
     case IP_MTU:
-      v = static_cast<int>(PathMtu(socket, now));
+      v = static_cast<int>(PathMtu(socket));
       if (v == 0) return Status(ENOTCONN);
       break;
     case IP_MULTICAST_TTL:

@@ -157,8 +157,7 @@ Status Sockets::SetIpv6Option(Socket& socket, int name, const void* value, sockl
   return SetIpv6Integer(socket, name, v);
 }
 
-Status Sockets::GetIpv6Option(Socket& socket, int name, void* value, socklen_t* length,
-                              Instant now) {
+Status Sockets::GetIpv6Option(Socket& socket, int name, void* value, socklen_t* length) {
   const SocketOptions& o = Options(socket);
   if (const FlagOption* flag = FindFlag(kFlags, name)) {
     return WriteValue(o.*flag->member ? 1 : 0, value, length);
@@ -184,12 +183,12 @@ Status Sockets::GetIpv6Option(Socket& socket, int name, void* value, socklen_t* 
       v = o.mtu_discover_v6;
       break;
     case IPV6_MTU:
-      v = static_cast<int>(PathMtu(socket, now));
+      v = static_cast<int>(PathMtu(socket));
       if (v == 0) return Status(ENOTCONN);
       break;
     case IPV6_PATHMTU: {
       ip6_mtuinfo info{};
-      info.ip6m_mtu = PathMtu(socket, now);
+      info.ip6m_mtu = PathMtu(socket);
       if (info.ip6m_mtu == 0) return Status(ENOTCONN);
       if (*length < sizeof info) return Status(EINVAL);
       return WriteValue(info, value, length);
@@ -201,7 +200,7 @@ Status Sockets::GetIpv6Option(Socket& socket, int name, void* value, socklen_t* 
       v = static_cast<int>(ByteSwap(uint32_t{o.unicast_interface_v6}));
       break;
     case IPV6_ADDRFORM:
-      if (PathMtu(socket, now) == 0) return Status(ENOTCONN);
+      if (PathMtu(socket) == 0) return Status(ENOTCONN);
       v = AF_INET6;
       break;
     case IPV6_HOPOPTS:

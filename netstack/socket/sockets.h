@@ -64,7 +64,7 @@ class Sockets {
   DatagramSocket* Datagram(const Socket& socket) const;
   int TakeError(Socket& socket);
   // options.cc
-  uint32_t PathMtu(const Socket& socket, Instant now) const;
+  uint32_t PathMtu(const Socket& socket) const;
   // options_socket.cc
   Status SetSocketOption(Socket& socket, int name, const void* value, socklen_t length);
   Status GetSocketOption(Socket& socket, int name, void* value, socklen_t* length);
@@ -74,11 +74,11 @@ class Sockets {
   Status GetWide(const Socket& socket, int name, void* value, socklen_t* length, bool* known) const;
   // options_ip.cc
   Status SetIpOption(Socket& socket, int name, const void* value, socklen_t length, Instant now);
-  Status GetIpOption(Socket& socket, int name, void* value, socklen_t* length, Instant now);
+  Status GetIpOption(Socket& socket, int name, void* value, socklen_t* length);
   Status SetIpInteger(Socket& socket, int name, int v, socklen_t length);
   // options_ipv6.cc
   Status SetIpv6Option(Socket& socket, int name, const void* value, socklen_t length, Instant now);
-  Status GetIpv6Option(Socket& socket, int name, void* value, socklen_t* length, Instant now);
+  Status GetIpv6Option(Socket& socket, int name, void* value, socklen_t* length);
   Status SetIpv6Integer(Socket& socket, int name, int v);
   // options_group.cc
   Status SetMulticastInterface(Socket& socket, const void* value, socklen_t length);
