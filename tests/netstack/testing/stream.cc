@@ -14,7 +14,7 @@
 namespace userstack::testing {
 namespace {
 
-constexpr uint64_t kReadTimer = 1, kWriteTimer = 2, kConnectTimer = 3;
+constexpr uint64_t kReadTimer = 1, kWriteTimer = 2;
 
 const char* EndName(EndStyle end) {
   switch (end) {
