@@ -77,11 +77,43 @@ bool ApplyKey(const char* file, const toml::key& key, const toml::node& node, Co
   return ParseSetting(setting, origin, value.c_str(), config, error);
 }
 
+// toml++ 3.3 has undefined behaviour on some characters (U+00A1 to U+0499) where it does not expect
+// them: is_non_ascii_horizontal_whitespace. So it is shown ASCII only: characters beyond become '?'
+// in lines of comment; elsewhere they are an error (a string may spell them \u00e9). Returns the
+// line of such an error, or 0.
+unsigned ReduceToAscii(std::string* text) {
+  unsigned line = 1;
+  bool comment = false, blank = true;  // so far in this line
+  for (char& c : *text) {
+    if (c == '\n') {
+      ++line;
+      comment = false;
+      blank = true;
+      continue;
+    }
+    if (blank && c == '#') comment = true;
+    if (c != ' ' && c != '\t') blank = false;
+    if (static_cast<unsigned char>(c) < 0x80) continue;
+    if (!comment) return line;
+    c = '?';
+  }
+  return 0;
+}
+
 }  // namespace
 
 bool ParseFile(const char* name, const char* text, size_t length, Config* config,
                ConfigError* error) {
-  const toml::parse_result result = toml::parse(std::string_view(text, length));
+  std::string ascii(text, length);
+  if (const unsigned line = ReduceToAscii(&ascii); line != 0) {
+    snprintf(error->text, sizeof(error->text),
+             "USERSTACK_CONFIG=%.200s: line %u: only ASCII may stand outside of comment lines "
+             "(strings may spell other characters \\u00e9); accepted is a TOML file",
+             name, line);
+    MakePrintable(error);
+    return false;
+  }
+  const toml::parse_result result = toml::parse(ascii);
   if (!result) {
     const std::string_view what = result.error().description();
     snprintf(error->text, sizeof(error->text),
