@@ -24,8 +24,8 @@ void FixAddresses(Bytes* b) {
     Store32(&(*b)[26], kPeerV4);
     Store32(&(*b)[30], kHostV4);
   } else if (b->size() >= 54 && Load16(&(*b)[12]) == 0x86dd) {
-    std::copy(PeerV6().v6_bytes(), PeerV6().v6_bytes() + 16, &(*b)[22]);
-    std::copy(HostV6().v6_bytes(), HostV6().v6_bytes() + 16, &(*b)[38]);
+    CopyAddress(PeerV6(), &(*b)[22]);
+    CopyAddress(HostV6(), &(*b)[38]);
   }
 }
 

@@ -33,7 +33,7 @@ FuzzHost::FuzzHost(const DeviceCapabilities* device) : buffer_(65536) {
   Input(ArpFrame(1, kPeerV4, kHostV4));
   Bytes solicitation(32, 0);
   solicitation[0] = 135;
-  std::copy(HostV6().v6_bytes(), HostV6().v6_bytes() + 16, &solicitation[8]);
+  CopyAddress(HostV6(), &solicitation[8]);
   solicitation[24] = 1, solicitation[25] = 1;
   std::copy(kPeerMac, kPeerMac + 6, &solicitation[26]);
   Input(ToHostV6(58, solicitation, 255));

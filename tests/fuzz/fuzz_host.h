@@ -15,6 +15,9 @@ inline constexpr uint16_t kHostPort = 80, kUdpPort = 7;
 inline constexpr uint8_t kHostMac[6] = {2, 0, 0, 0, 0, 1}, kPeerMac[6] = {2, 0, 0, 0, 0, 2};
 IpAddress HostV6();
 IpAddress PeerV6();
+inline void CopyAddress(const IpAddress& address, uint8_t* to) {
+  std::memcpy(to, address.v6_bytes(), 16);
+}
 
 class FuzzHost : public Application {
  public:

@@ -114,16 +114,16 @@ std::vector<Bytes> FuzzSeeds() {
   Bytes mld1(24, 0), mld2(28, 0);
   mld1[0] = mld2[0] = 130;
   mld1[4] = mld2[4] = 3;
-  std::copy(GroupV6().v6_bytes(), GroupV6().v6_bytes() + 16, &mld2[8]);
+  CopyAddress(GroupV6(), &mld2[8]);
   mld2[24] = 2, mld2[25] = 125;
   Bytes solicitation(24, 0);
   solicitation[0] = 135;
-  std::copy(HostV6().v6_bytes(), HostV6().v6_bytes() + 16, &solicitation[8]);
+  CopyAddress(HostV6(), &solicitation[8]);
   const Bytes source_link = {1, 1, 2, 0, 0, 0, 0, 2}, target_link = {2, 1, 2, 0, 0, 0, 0, 2};
   Bytes advertisement = solicitation;
   advertisement[0] = 136;
   advertisement[4] = 0x60;
-  std::copy(LinkLocalPeer().v6_bytes(), LinkLocalPeer().v6_bytes() + 16, &advertisement[8]);
+  CopyAddress(LinkLocalPeer(), &advertisement[8]);
   Bytes router(16, 0);
   router[0] = 134;
   router[4] = 64;
@@ -134,7 +134,7 @@ std::vector<Bytes> FuzzSeeds() {
   const Bytes mtu = {5, 1, 0, 0, 0, 0, 5, 0};
   Bytes redirect(40, 0);
   redirect[0] = 137;
-  std::copy(PeerV6().v6_bytes(), PeerV6().v6_bytes() + 16, &redirect[24]);
+  CopyAddress(PeerV6(), &redirect[24]);
   seeds.push_back(Record(0, query2));
   seeds.push_back(Record(1, query3));
   seeds.push_back(Record(1, report));

@@ -12,8 +12,8 @@ namespace userstack::testing {
 namespace {
 
 std::vector<CrashNote*>& Notes() {
-  static std::vector<CrashNote*> notes;
-  return notes;
+  static auto* const notes = new std::vector<CrashNote*>;  // outlives every other object
+  return *notes;
 }
 
 void OnSignal(int number) {

@@ -199,7 +199,7 @@ Packet* Deliver(Core& core, const WireFrame& frame, uint16_t interface, Instant 
       return nullptr;
     }
     const uint32_t n = std::min(want, buffer->capacity - offset);
-    std::memcpy(buffer->bytes + offset, frame.bytes.data() + done, n);
+    if (n > 0) std::memcpy(buffer->bytes + offset, frame.bytes.data() + done, n);
     packet->slices[packet->slice_count++] = {buffer, offset, n};
     done += n;
   }
