@@ -23,6 +23,8 @@ constexpr uint32_t kCookieTimestampBits = 6;
 constexpr uint32_t kCookieScaleMask = 0xf;
 constexpr uint32_t kCookieNoScale = 0xf;
 constexpr uint32_t kCookieSack = 0x10;
+// How long after a cookie was sent an ACK without a valid one is dropped rather than reset.
+constexpr Duration kCookieGrace = Duration::Seconds(3);
 
 bool AcceptQueueFull(const Listener& l) { return l.accept_count > l.backlog; }
 bool SynQueueFull(const Listener& l) { return l.syn_count >= std::max(l.backlog, 1u); }
@@ -292,7 +294,10 @@ bool AcceptCookie(Context& context, Connection& listener, Segment& segment, Inst
   if (!CheckCookie(context, segment.tuple, segment.sequence - 1, segment.acknowledgment - 1, now,
                    &mss)) {
     context.core->counters.Add(Counter::kTcpSynCookiesFailed);
-    return false;
+    // Linux: resets. But while handshakes are stateless, what follows an ACK that found the accept
+    // queue full looks like this, and the peer will send its first segment again: keep silent for
+    // a while instead.
+    return now - l.last_cookie < kCookieGrace;
   }
   context.core->counters.Add(Counter::kTcpSynCookiesReceived);
   if (AcceptQueueFull(l)) {

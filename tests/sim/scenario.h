@@ -39,8 +39,8 @@ struct Scenario {
   };
   std::vector<DatagramEntry> datagrams;
   int backlog = 64;
-  Duration patience = Duration::Seconds(1200);  // virtual time until everything must have ended
-  Duration stall = Duration::Seconds(400);      // longest time without progress
+  Duration patience = Duration::Seconds(4000);  // virtual time until everything must have ended
+  Duration stall = Duration::Seconds(1000);     // longest time without progress
 
   std::string Describe() const;
 };

@@ -113,6 +113,7 @@ class Host {
   void Run(Instant now);
   // Application calls outside Run (a timer, a test's own call) are bracketed by these.
   void EnterCall(Instant now) { now_ = now; }
+  bool HasReadyApplications() { return HasReady(set_, core().wakes); }
   Frame* NextFrame() { return stack_->NextFrame(kWireInterface); }
   uint64_t events_delivered() const { return events_delivered_; }
 

@@ -142,6 +142,8 @@ void Network::RunPort(size_t index) {
   if (port.run_at <= now_) port.run_at = Instant::Never();
   port.host->Run(now_);
   DrainOutput(index);
+  // What left made room: whoever waited for it has its turn too.
+  if (port.host->HasReadyApplications()) port.dirty = true;
 }
 
 void Network::DrainOutput(size_t index) {
@@ -167,15 +169,28 @@ void Network::DrainOutput(size_t index) {
 
 void Network::VerifyFrame(size_t index, const WireFrame& frame) {
   const DeviceCapabilities& device = ports_[index]->host->options().device;
-  Check(frame.bytes.size() >= 14, "host sent a frame without a link header");
-  Check(std::memcmp(&frame.bytes[6], device.mac.bytes.data(), 6) == 0,
-        "host sent from a foreign link address");
+  const auto require = [&](bool holds, const char* what) {
+    if (holds) return;
+    Note(ports_[index]->host->name() + " sends " + live_printer_.Describe(frame));
+    std::string hex;
+    for (size_t i = 0; i < std::min<size_t>(frame.bytes.size(), 100); ++i) {
+      hex += "0123456789abcdef"[frame.bytes[i] >> 4];
+      hex += "0123456789abcdef"[frame.bytes[i] & 15];
+    }
+    Note(hex);
+    Check(false, what);
+  };
+  require(frame.bytes.size() >= 14, "host sent a frame without a link header");
+  require(std::memcmp(&frame.bytes[6], device.mac.bytes.data(), 6) == 0,
+          "host sent from a foreign link address");
   const uint16_t type = Load16(&frame.bytes[12]);
-  Check(type == 0x0800 || type == 0x86dd || type == 0x0806, "host sent an unknown ethertype");
+  require(type == 0x0800 || type == 0x86dd || type == 0x0806, "host sent an unknown ethertype");
   FrameLayout layout;
-  if (type != 0x0806) Check(ParseLayout(frame.bytes, &layout), "host sent a malformed IP packet");
-  Check(frame.bytes.size() <= device.mtu + 14, "host sent a frame beyond its MTU");
-  Check(ChecksumsAreRight(frame.bytes), "host sent a wrong checksum");
+  if (type != 0x0806) {
+    require(ParseLayout(frame.bytes, &layout), "host sent a malformed IP packet");
+  }
+  require(frame.bytes.size() <= device.mtu + 14, "host sent a frame beyond its MTU");
+  require(ChecksumsAreRight(frame.bytes), "host sent a wrong checksum");
 }
 
 void Network::Transmit(size_t index, WireFrame frame) {

@@ -14,7 +14,8 @@
 namespace userstack::testing {
 namespace {
 
-constexpr uint64_t kReadTimer = 1, kWriteTimer = 2;
+constexpr uint64_t kReadTimer = 1, kWriteTimer = 2, kConnectTimer = 3;
+constexpr int kConnectAttempts = 20;
 
 const char* EndName(EndStyle end) {
   switch (end) {
@@ -110,23 +111,35 @@ void StreamSide::SetUp() {
   if (plan_.receive_buffer != 0) set(SOL_SOCKET, SO_RCVBUF, plan_.receive_buffer);
 }
 
-void StreamSide::Connect(Host& host, Family family, const Endpoint& remote, const Endpoint* local) {
+void StreamSide::Connect(Host& host, Family family, const Endpoint& remote,
+                         std::function<void(const Endpoint&)> connecting) {
   host_ = &host;
+  family_ = family;
+  remote_ = remote;
+  connecting_ = std::move(connecting);
+  TryConnect();
+}
+
+void StreamSide::TryConnect() {
+  ++attempts_;
   int error = 0;
-  socket_ = host.Open(family == Family::kIpv4 ? AF_INET : AF_INET6, SOCK_STREAM, this, &error);
-  if (socket_ == nullptr) {
-    Fail(error);
-    return;
-  }
+  socket_ = host_->Open(family_ == Family::kIpv4 ? AF_INET : AF_INET6, SOCK_STREAM, this, &error);
+  if (socket_ == nullptr) return Fail(error);
   SetUp();
-  if (local != nullptr) {
-    const Status status = host.Bind(*socket_, *local);
-    if (!status.ok()) return Fail(status.error());
-  }
-  const Status status = host.Connect(*socket_, remote);
+  const Status status = host_->Connect(*socket_, remote_);
   if (!status.ok() && status.error() != EINPROGRESS) return Fail(status.error());
-  local_ = host.LocalName(*socket_);
+  local_ = host_->LocalName(*socket_);
+  if (connecting_ != nullptr) connecting_(local_);
   UpdateInterest();
+}
+
+bool StreamSide::RetryConnect(int error) {
+  if (!initiator_ || connected_ || attempts_ >= kConnectAttempts) return false;
+  if (error != EHOSTUNREACH && error != ETIMEDOUT) return false;
+  if (socket_ != nullptr) host_->Close(socket_);
+  socket_ = nullptr;
+  network_->StartTimer(*host_, this, kConnectTimer, network_->now() + Duration::Seconds(1));
+  return true;
 }
 
 void StreamSide::Take(SimSocket* socket) {
@@ -154,7 +167,7 @@ void StreamSide::OnEvents(SimSocket& socket, EventMask events) {
   if (!connected_) {
     if ((events & (kEventOut | kEventError | kEventHangUp)) == 0) return;
     FinishConnect();
-    if (!connected_ || closed_) return;
+    if (!connected_) return;
   }
   // A hang-up is reported whatever the interest: whoever pauses must look, or spin.
   if ((events & (kEventHangUp | kEventError)) != 0) read_paused_ = write_paused_ = false;
@@ -162,7 +175,9 @@ void StreamSide::OnEvents(SimSocket& socket, EventMask events) {
 }
 
 void StreamSide::OnTimer(uint64_t tag) {
-  if (closed_ || socket_ == nullptr) return;
+  if (closed_) return;
+  if (tag == kConnectTimer) return TryConnect();
+  if (socket_ == nullptr) return;
   if (tag == kReadTimer) read_paused_ = false;
   if (tag == kWriteTimer) write_paused_ = false;
   if (connected_) Work();
@@ -298,6 +313,7 @@ void StreamSide::Close() {
 }
 
 void StreamSide::Fail(int error) {
+  if (RetryConnect(error)) return;
   error_ = error;
   closed_ = true;
   if (!may_fail_) Violate("unexpected error");
@@ -341,7 +357,8 @@ void StreamServer::OnEvents(SimSocket& socket, EventMask events) {
   int error = 0;
   SimSocket* accepted = host_->Accept(socket, this, &error);
   if (accepted == nullptr) {
-    Check(error == EAGAIN, "accept failed");
+    // Out of memory is the accepting program's to bear.
+    Check(error == EAGAIN || error == ENOBUFS || error == ENOMEM, "accept failed");
     return;
   }
   ++accepted_;
@@ -378,8 +395,9 @@ StreamPair StartStream(Network& network, Host& client, StreamServer& server, Fam
   pair.server = &network.AddApplication<StreamSide>(&network, plan.server, plan.client, false,
                                                     plan.may_fail, name + " server");
   network.At(network.now() + plan.start, [pair, &client, &server, family] {
-    pair.client->Connect(client, family, server.endpoint());
-    if (!pair.client->finished()) server.Expect(pair.client->local(), pair.server);
+    pair.client->Connect(client, family, server.endpoint(), [&server, pair](const Endpoint& local) {
+      server.Expect(local, pair.server);
+    });
   });
   return pair;
 }

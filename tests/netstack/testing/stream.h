@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -54,8 +55,11 @@ class StreamSide : public Application {
   StreamSide(Network* network, const SidePlan& plan, const SidePlan& peer, bool initiator,
              bool may_fail, std::string name);
 
-  // Client: opens and connects, at once. Server: takes an accepted socket.
-  void Connect(Host& host, Family family, const Endpoint& remote, const Endpoint* local = nullptr);
+  // Client: opens and connects, at once; `connecting` hears of each local endpoint before anything
+  // arrives. Where the network loses frames a neighbour or a peer may not be found (EHOSTUNREACH,
+  // ETIMEDOUT): it tries again, as programs do. Server: takes an accepted socket.
+  void Connect(Host& host, Family family, const Endpoint& remote,
+               std::function<void(const Endpoint&)> connecting = nullptr);
   void Take(SimSocket* socket);
 
   void OnEvents(SimSocket& socket, EventMask events) override;
@@ -78,6 +82,8 @@ class StreamSide : public Application {
   bool Chance(uint32_t ppm) { return ppm != 0 && random_.Below(kMillion) < ppm; }
   uint32_t Size(uint32_t max);
   void SetUp();
+  void TryConnect();
+  bool RetryConnect(int error);
   void FinishConnect();
   void Work();
   bool ReadSome();   // false: nothing more can be read now
@@ -99,6 +105,10 @@ class StreamSide : public Application {
   Host* host_ = nullptr;
   SimSocket* socket_ = nullptr;
   Endpoint local_;
+  Family family_ = Family::kIpv4;
+  Endpoint remote_;
+  std::function<void(const Endpoint&)> connecting_;
+  int attempts_ = 0;
   uint64_t sent_ = 0, received_ = 0;
   bool connected_ = false, ended_ = false, end_seen_ = false, closed_ = false;
   bool read_paused_ = false, write_paused_ = false;

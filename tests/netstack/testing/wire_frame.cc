@@ -164,14 +164,19 @@ void FixIpv4Checksum(std::vector<uint8_t>* bytes) {
 bool ChecksumsAreRight(const std::vector<uint8_t>& bytes) {
   FrameLayout layout;
   if (!ParseLayout(bytes, &layout)) return true;
-  std::vector<uint8_t> fixed = bytes;
-  FixChecksums(&fixed);
-  // UDP over IPv4 may leave the checksum out (RFC 768).
-  if (layout.protocol == kUdp && !layout.is_v6 && layout.transport != 0 &&
-      layout.transport + 8 <= layout.end && Load16(&bytes[layout.transport + 6]) == 0) {
-    Store16(&fixed[layout.transport + 6], 0);
+  const uint8_t* ip = &bytes[layout.network];
+  if (!layout.is_v6 && Sum(ip, (ip[0] & 15) * 4u) != 0xffff) return false;
+  const int field = ChecksumField(layout.protocol);
+  if (layout.transport == 0 || layout.is_fragment || field < 0 ||
+      layout.transport + static_cast<uint32_t>(field) + 2 > layout.end) {
+    return true;
   }
-  return fixed == bytes;
+  const uint8_t* transport = &bytes[layout.transport];
+  if (layout.protocol == kUdp && Load16(transport + field) == 0) {
+    return !layout.is_v6;  // RFC 768: left out; RFC 8200 8.1: never with IPv6
+  }
+  const uint64_t pseudo = HasPseudoHeader(layout.protocol) ? PseudoSum(bytes, layout) : 0;
+  return Sum(transport, layout.end - layout.transport, pseudo) == 0xffff;
 }
 
 Packet* Deliver(Core& core, const WireFrame& frame, uint16_t interface, Instant arrival,
