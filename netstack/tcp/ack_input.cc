@@ -86,6 +86,8 @@ void Advance(Context& context, Connection& c, const Segment& segment, AckOutcome
   AcknowledgeUpTo(context, c, segment.acknowledgment, outcome);
   c.retransmissions = 0;
   c.backoff = 0;
+  // What is heard from lives: the time until giving up (RFC 9293 3.8.3 R2) begins anew.
+  c.retransmit_started = {};
   if (c.send.urgent_pending && c.send.unacknowledged.AtOrAfter(c.send.urgent)) {
     c.send.urgent_pending = false;
   }

@@ -99,7 +99,15 @@ class Simulation {
     const bool ended = net_.RunUntil(
         [&] { return AllEnded() || net_.now() - net_.last_progress() > scenario_.stall; },
         scenario_.patience);
-    if (!ended) net_.Note("patience is over, or nothing is left to happen");
+    if (!AllEnded()) {
+      net_.Note(ended ? "nothing moved for too long" : "patience is over, or nothing is left");
+      for (size_t i = 0; i < net_.host_count(); ++i) {
+        Stack& stack = net_.host(i).stack();
+        net_.Note("host " + net_.host(i).name() + ": unfinished work " +
+                  std::to_string(stack.HasUnfinishedWork(false)) + ", with TIME-WAIT " +
+                  std::to_string(stack.HasUnfinishedWork(true)));
+      }
+    }
     Check(AllEnded(), "law: connections end within bounded virtual time");
     for (const StreamPair& pair : pairs_) {
       if (pair.client->succeeded() && pair.server->succeeded()) continue;
@@ -141,8 +149,10 @@ class Simulation {
                 std::to_string(before_[index].buffer_bytes) + " before), packets " +
                 std::to_string(now.packets) + " (" + std::to_string(before_[index].packets) +
                 "), frames " + std::to_string(now.frames) + " (" +
-                std::to_string(before_[index].frames) + ")");
+                std::to_string(before_[index].frames) + "), sockets " +
+                std::to_string(now.sockets));
     }
+    Check(now.sockets == 0, "law: no socket is left");
     Check(now.frames <= before_[index].frames, "law: no frame is left");
     Check(now.packets <= before_[index].packets, "law: no packet is left");
     Check(now.buffer_bytes <= before_[index].buffer_bytes, "law: no buffer is left");

@@ -49,7 +49,8 @@ const IpAddress& Host::address(Family family) const {
 }
 
 Usage Host::usage() {
-  return {core().buffers.bytes_in_use(), core().packets.live(), core().frames.live()};
+  return {core().buffers.bytes_in_use(), core().packets.live(), core().frames.live(),
+          stack_->sockets().live()};
 }
 
 SimSocket* Host::Open(int domain, int type, Application* application, int* error) {

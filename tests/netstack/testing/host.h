@@ -72,6 +72,7 @@ struct Usage {
   uint64_t buffer_bytes = 0;
   uint32_t packets = 0;
   uint32_t frames = 0;
+  uint32_t sockets = 0;
   bool operator==(const Usage&) const = default;
 };
 

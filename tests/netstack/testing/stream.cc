@@ -143,6 +143,10 @@ bool StreamSide::RetryConnect(int error) {
 }
 
 void StreamSide::Take(SimSocket* socket) {
+  if (closed_) {  // abandoned: the client failed, and its connection was accepted after that
+    socket->host->Close(socket);
+    return;
+  }
   host_ = socket->host;
   socket_ = socket;
   socket->application = this;
