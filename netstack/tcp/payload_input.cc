@@ -55,11 +55,15 @@ bool AcceptsText(State state) {
 }
 
 // Whether the buffer takes the packet. In-order data within a promised window is only refused when
-// the memory behind it exceeds the buffer twice over.
+// the memory behind it exceeds the buffer twice over. Linux (tcp_try_rmem_schedule): what is out of
+// order may exceed it by one packet, so that a buffer smaller than a packet still takes one.
 bool HasReceiveRoom(Context& context, Connection& c, const Segment& segment, bool in_order) {
-  const uint32_t memory = MemoryOf(*segment.packet);
   const uint64_t buffer = c.options.receive_buffer;
-  if (!in_order && context.core->buffers.under_pressure()) return false;
+  if (!in_order) {
+    if (context.core->buffers.under_pressure()) return false;
+    if (c.received_memory <= buffer) return true;
+  }
+  const uint32_t memory = MemoryOf(*segment.packet);
   const uint64_t limit = in_order ? 2 * buffer + kLargeBufferBytes : buffer;
   if (c.received_memory + memory <= limit) return true;
   return PruneReordered(context, c, memory, static_cast<uint32_t>(limit));

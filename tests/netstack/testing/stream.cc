@@ -109,6 +109,11 @@ void StreamSide::SetUp() {
   if (peer_.urgent != 0) set(SOL_SOCKET, SO_OOBINLINE, 1);
   if (plan_.send_buffer != 0) set(SOL_SOCKET, SO_SNDBUF, plan_.send_buffer);
   if (plan_.receive_buffer != 0) set(SOL_SOCKET, SO_RCVBUF, plan_.receive_buffer);
+  if (may_fail_) {  // the other end may vanish, and its reset be lost
+    set(SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+    set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  }
 }
 
 void StreamSide::Connect(Host& host, Family family, const Endpoint& remote,
