@@ -17,11 +17,12 @@ constexpr uint32_t kLowMask = (1u << (32 - kCounterBits)) - 1;
 struct CookieInput {
   Tuple tuple;
   uint32_t counter;
+  uint32_t peer_initial;
 };
-static_assert(sizeof(CookieInput) == 40);
+static_assert(sizeof(CookieInput) == 44);
 
-uint32_t Hash(const SipKey& key, const Tuple& tuple, uint32_t counter) {
-  const CookieInput input{tuple, counter};
+uint32_t Hash(const SipKey& key, const Tuple& tuple, uint32_t counter, uint32_t peer_initial) {
+  const CookieInput input{tuple, counter, peer_initial};
   return static_cast<uint32_t>(SipHash(key, &input, sizeof input));
 }
 
@@ -46,18 +47,23 @@ SeqNum MakeCookie(const Context& context, const Tuple& tuple, SeqNum peer_initia
   uint32_t index = 0;
   while (index + 1 < kCookieMss.size() && kCookieMss[index + 1] <= mss) ++index;
   const uint32_t counter = Counter(now);
-  return {Hash(context.cookie_keys[0], tuple, 0) + peer_initial.value +
+  // Linux: the peer's number is only added, which makes the cookie of a number one higher that of
+  // the next MSS: a segment behind a lost first byte would open the connection without it. Here it
+  // enters the hash too.
+  return {Hash(context.cookie_keys[0], tuple, 0, 0) + peer_initial.value +
           (counter << (32 - kCounterBits)) +
-          ((Hash(context.cookie_keys[1], tuple, counter) + index) & kLowMask)};
+          ((Hash(context.cookie_keys[1], tuple, counter, peer_initial.value) + index) & kLowMask)};
 }
 
 bool CheckCookie(const Context& context, const Tuple& tuple, SeqNum peer_initial, SeqNum cookie,
                  Instant now, uint16_t* mss) {
-  const uint32_t value = cookie.value - Hash(context.cookie_keys[0], tuple, 0) - peer_initial.value;
+  const uint32_t value =
+      cookie.value - Hash(context.cookie_keys[0], tuple, 0, 0) - peer_initial.value;
   const uint32_t counter = Counter(now);
   const uint32_t age = (counter - (value >> (32 - kCounterBits))) & ((1u << kCounterBits) - 1);
   if (age >= kCookieMaximumAge) return false;
-  const uint32_t index = (value - Hash(context.cookie_keys[1], tuple, counter - age)) & kLowMask;
+  const uint32_t index =
+      (value - Hash(context.cookie_keys[1], tuple, counter - age, peer_initial.value)) & kLowMask;
   if (index >= kCookieMss.size()) return false;
   *mss = kCookieMss[index];
   return true;

@@ -97,8 +97,8 @@ Status Send(Context& context, Connection& c, Frame* frame, uint16_t segment_size
 }
 
 // One record on the wire, for the first time or again. False: not sent (no frame, or refused).
+// The caller has refreshed the route, and cut the record to it.
 bool Transmit(Context& context, Connection& c, SentSegment* s, Instant now) {
-  if (!RefreshRoute(context, c).ok()) return false;
   const uint32_t payload = s->length() - (s->fin ? 1 : 0);
   const uint32_t segment_size = SegmentSize(c);
   Outgoing out = BaseSegment(c, s->begin, now);
@@ -118,6 +118,7 @@ bool Transmit(Context& context, Connection& c, SentSegment* s, Instant now) {
   c.data_segments_out += segments;
   if (payload < segment_size) c.send.small_end = s->end;  // Linux: tcp_minshall_update
   NoteAckSent(context, c, segments);
+  c.duplicate_sack = false;  // RFC 2883: each duplicate is reported once
   NoteDataSent(c, now);
   return true;
 }
@@ -312,7 +313,8 @@ bool HasUnsent(const Connection& c) {
 void Output(Context& context, Connection& c, Instant now, PushMode mode) {
   if (!MaySendData(c.state)) return;
   Hold hold = Hold::kNothing;
-  bool go_on = RetransmitLost(context, c, now);
+  // First the route: a smaller path MTU changes the size of everything below.
+  bool go_on = RefreshRoute(context, c).ok() && RetransmitLost(context, c, now);
   while (go_on) {
     Plan plan;
     hold = PlanNext(context, c, mode, now, &plan);
@@ -424,6 +426,7 @@ void SendProbe(Context& context, Connection& c, Instant now) {
 
 bool SendIntoWindow(Context& context, Connection& c, Instant now) {
   if (!HasUnsent(c) || c.send.fin_sent || !MaySendData(c.state)) return false;
+  if (!RefreshRoute(context, c).ok()) return false;
   const uint32_t room = WindowRoom(c);
   if (room == 0) return false;
   const uint32_t unsent = c.send.end - c.send.next;
@@ -437,6 +440,7 @@ bool SendIntoWindow(Context& context, Connection& c, Instant now) {
 
 bool RetransmitHead(Context& context, Connection& c, Instant now) {
   SentSegment* head = c.sent.front();
+  if (!RefreshRoute(context, c).ok()) return false;
   if (head == nullptr || !FitRetransmission(context, c, head, 0)) return false;
   return Retransmit(context, c, head, now);
 }

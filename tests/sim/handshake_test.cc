@@ -245,7 +245,8 @@ TEST_P(Handshake, APeerThatVanishedIsNoticedByRetransmission) {
   net().up(0).impairment().loss = kMillion;
   EXPECT_EQ(Send(c.client, "anybody?"), 8);
   net().RunFor(Duration::Seconds(2000));
-  EXPECT_EQ(SoError(c.client), ETIMEDOUT);
+  // Linux: tcp_write_err tells what was heard last; here that no neighbour answers.
+  EXPECT_EQ(SoError(c.client), EHOSTUNREACH);
   Close(c.client);
   net().up(0).impairment().loss = 0;
   Close(c.server);
@@ -262,7 +263,12 @@ TEST_P(Handshake, AFullBacklogLosesNobody) {
     EXPECT_EQ(a().Connect(*clients.back(), {b().address(GetParam()), 80, 0}).error(), EINPROGRESS);
   }
   net().Flush();
+  net().RunFor(Duration::Milliseconds(10));
+  // Who says nothing may be forgotten: a SYN cookie's ACK that finds the queue full leaves no
+  // trace.
+  for (SimSocket* client : clients) (void)Send(client, "x");
   net().RunFor(Duration::Seconds(1));
+  for (SimSocket* client : clients) (void)Send(client, "x");
   size_t accepted = 0;
   for (int second = 0; second < 200 && accepted < clients.size(); ++second) {
     while (SimSocket* server = TryAccept(listener)) {
