@@ -257,7 +257,7 @@ TEST_P(Handshake, APeerThatVanishedIsNoticedByRetransmission) {
 TEST_P(Handshake, AFullBacklogLosesNobody) {
   Build();
   SimSocket* listener = Listen(b(), GetParam(), 80, 2);
-  std::vector<SimSocket*> clients;
+  std::vector<SimSocket*> clients, servers;
   for (int i = 0; i < 20; ++i) {
     clients.push_back(Open(a(), GetParam()));
     EXPECT_EQ(a().Connect(*clients.back(), {b().address(GetParam()), 80, 0}).error(), EINPROGRESS);
@@ -273,11 +273,16 @@ TEST_P(Handshake, AFullBacklogLosesNobody) {
   for (int second = 0; second < 200 && accepted < clients.size(); ++second) {
     while (SimSocket* server = TryAccept(listener)) {
       ++accepted;
-      Close(server);
+      servers.push_back(server);
     }
     net().RunFor(Duration::Seconds(1));
   }
   EXPECT_EQ(accepted, clients.size());
+  for (SimSocket* server : servers) {
+    std::string text;
+    EXPECT_EQ(Receive(server, &text), 2);
+    Close(server);
+  }
   for (SimSocket* client : clients) {
     EXPECT_EQ(SoError(client), 0);
     Close(client);
