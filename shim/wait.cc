@@ -12,6 +12,7 @@
 // it ready finds it there and sets its word before waking it; the futex compares the word, and a
 // doorbell keeps its ring. A signal that comes between looking and sleeping zeroes the timeout of
 // the sleep (see signals.cc).
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -70,6 +71,23 @@ void PauseAfterFailure() {
   RawSyscall(SYS_nanosleep, Word(&pause), 0);
 }
 
+// The thread was cancelled in its sleep (pthread_cancel): its sleeper goes, with the watches and
+// pins of the call, so that it takes no wake-up from others while its cleanup handlers run.
+void LeaveCancelled(void*) {
+  ThreadState& state = t_state;
+  state.in_session = true;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  state.sleep_timeout = nullptr;
+  state.waiting = false;
+  if (!LockShared()) {
+    state.in_session = false;
+    return;
+  }
+  ReleaseSleeper(state.sleeper, MonotonicNow());
+  state.sleeper = nullptr;
+  LeaveStack();
+}
+
 class Waiting {
  public:
   Waiting(Session& session, const WaitRequest& request)
@@ -92,6 +110,9 @@ class Waiting {
   bool LookAtKernel();
   SleepPlan Enqueue();
   long Sleep(const SleepPlan& plan);
+  // Kept apart from each other: one of them holds a setjmp.
+  [[gnu::noinline]] void SleepCancellably(const SleepPlan& plan, timespec* timeout, long* result);
+  [[gnu::noinline]] void SleepNow(const SleepPlan& plan, timespec* timeout, long* result);
   long SleepOnFutex(timespec* until);
   long SleepInPoll(const SleepPlan& plan, timespec* timeout);
   void SuspectAttendant(const SleepPlan& plan);
@@ -223,6 +244,21 @@ long Waiting::SleepInPoll(const SleepPlan& plan, timespec* timeout) {
   return ready;
 }
 
+void Waiting::SleepNow(const SleepPlan& plan, timespec* timeout, long* result) {
+  *result = plan.use_poll ? SleepInPoll(plan, timeout) : SleepOnFutex(timeout);
+}
+
+// A blocking call is a cancellation point. The frames above have nothing that must be undone:
+// LeaveCancelled drops what the call has in the stack.
+void Waiting::SleepCancellably(const SleepPlan& plan, timespec* timeout, long* result) {
+  pthread_cleanup_push(LeaveCancelled, nullptr);
+  int type = 0;
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+  SleepNow(plan, timeout, result);
+  pthread_setcanceltype(type, nullptr);
+  pthread_cleanup_pop(0);
+}
+
 long Waiting::Sleep(const SleepPlan& plan) {
   ThreadState& state = t_state;
   Leave();
@@ -233,7 +269,7 @@ long Waiting::Sleep(const SleepPlan& plan) {
   long result = 0;
   const Sleeper& me = *state.sleeper;
   if (!state.wait_detached && __atomic_load_n(&me.waiter.wake_word, __ATOMIC_ACQUIRE) == 0) {
-    result = plan.use_poll ? SleepInPoll(plan, &timeout) : SleepOnFutex(&timeout);
+    SleepCancellably(plan, &timeout, &result);
   }
   std::atomic_signal_fence(std::memory_order_seq_cst);
   state.sleep_timeout = nullptr;

@@ -210,10 +210,8 @@ void PutPacketInfo(const Ancillary& ancillary, const ControlStyle& style, Writer
   in_pktinfo info{};
   info.ipi_ifindex = ancillary.packet_interface;
   std::memcpy(&info.ipi_addr, destination.v4_bytes(), 4);
-  // The local address of the packet: not a group's.
-  if (!destination.is_multicast() && !destination.is_limited_broadcast()) {
-    info.ipi_spec_dst = info.ipi_addr;
-  }
+  const IpAddress& local = style.local.is_unspecified() ? destination : style.local;
+  std::memcpy(&info.ipi_spec_dst, local.v4_bytes(), 4);
   writer.Put(SOL_IP, IP_PKTINFO, info);
 }
 

@@ -19,6 +19,9 @@ struct ControlStyle {
   bool v4_packet = true;          // the packet was IPv4 (in an IPv6 socket perhaps)
   bool timestamp_ns = false;      // SO_TIMESTAMPNS rather than SO_TIMESTAMP
   Duration realtime_offset;       // CLOCK_REALTIME minus CLOCK_MONOTONIC
+  // The IPv4 address of ours that stands for a destination that is a group's or a broadcast's;
+  // unspecified: the destination itself is ours.
+  IpAddress local;
 };
 
 // Writes `ancillary` into message->msg_control and sets msg_controllen. Returns MSG_CTRUNC when

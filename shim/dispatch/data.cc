@@ -131,7 +131,13 @@ long ReceiveData(SocketCall& call, const IoVector& data, int flags, ReceivedMess
         call, kWaitReadable, nonblocking, timeout, [&read] { return read(); }, read.progress());
     return result < 0 && *read.progress() != 0 ? static_cast<long>(*read.progress()) : result;
   }
+  const bool nothing_asked =
+      IsStream(socket) && data.Total() == 0 && (flags & (MSG_OOB | MSG_ERRQUEUE)) == 0;
   const auto attempt = [&]() -> long {
+    // Linux (tcp_recvmsg): a stream that is asked for no bytes still waits for some.
+    if (nothing_asked && !HasNewsForNextCall(socket, kEventIn | kEventReadHangUp | kEventHangUp)) {
+      return -EAGAIN;
+    }
     const Status status = call.stack().Receive(socket, data, stack_flags, message, call.now());
     if (!status.ok()) return -status.error();
     call.description().carried = true;

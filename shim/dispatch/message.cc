@@ -27,10 +27,25 @@ Duration RealtimeOffset() {
          Duration::Nanoseconds(real.tv_nsec - monotonic.tv_nsec);
 }
 
+// Our address on the interface that a packet to many came in by.
+IpAddress LocalFor(Ip& ip, const Ancillary& ancillary) {
+  const IpAddress& destination = ancillary.packet_destination;
+  if (!destination.is_multicast() && !ip.IsBroadcast(destination)) return IpAddress();
+  for (unsigned slot = 0; slot < kMaxAddresses; ++slot) {
+    const Address* address = ip.AddressAt(slot);
+    if (address == nullptr || address->interface != ancillary.packet_interface) continue;
+    if (address->prefix.address.is_v4()) return address->prefix.address;
+  }
+  return IpAddress::V4(0);
+}
+
 ControlStyle StyleFor(SocketCall& call, const ReceivedMessage& received) {
   ControlStyle style;
   style.domain = call.socket().family;
   style.v4_packet = style.domain == Family::kIpv4 || received.source.address.is_v4();
+  if ((received.ancillary.present & Ancillary::kPacketInfo) != 0 && style.v4_packet) {
+    style.local = LocalFor(call.stack().ip(), received.ancillary);
+  }
   if ((received.ancillary.present & Ancillary::kTimestamp) == 0) return style;
   style.realtime_offset = RealtimeOffset();
   int value = 0;

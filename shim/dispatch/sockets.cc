@@ -11,6 +11,7 @@ namespace userstack::shim {
 namespace {
 
 constexpr int kTypeFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+constexpr int kTypeMask = 0xf;  // SOCK_TYPE_MASK
 
 long CreateOnStack(int domain, int type, int protocol) {
   const long attached = Attach();
@@ -49,6 +50,10 @@ long TryAccept(SocketCall& call, int flags, Socket** accepted) {
   }
   const long published = Publish(call.session(), *result, fd, flags);
   if (published < 0) return published;
+  // Linux (sk_clone): timeouts are inherited; O_NONBLOCK is not.
+  Description* description = Lookup(static_cast<int>(fd));
+  description->receive_timeout = call.description().receive_timeout;
+  description->send_timeout = call.description().send_timeout;
   *accepted = *result;
   return fd;
 }
@@ -129,7 +134,8 @@ long sys_socket(int domain, int type, int protocol) {
       case Mode::kKernel:
         break;
       case Mode::kStack:
-        return CreateOnStack(domain, type, protocol);
+        return (type & ~(kTypeMask | kTypeFlags)) != 0 ? -EINVAL
+                                                       : CreateOnStack(domain, type, protocol);
       case Mode::kBroken:
         return -ENETDOWN;
     }

@@ -99,26 +99,41 @@ bool IsPipe(int fd) {
   return RawSyscall(SYS_fstat, fd, Word(&status)) == 0 && S_ISFIFO(status.st_mode);
 }
 
-// A look into a pipe without taking anything: tee into a pipe of our own. Returns how much was
-// copied to the buffer; 0 at its end.
-long PeekPipe(int pipe, Chunk& chunk, size_t size) {
-  int own[2];
-  const long made = RawSyscall(SYS_pipe2, Word(own), O_CLOEXEC | O_NONBLOCK);
-  if (made < 0) return made;
-  long result = RawSyscall(SYS_tee, pipe, own[1], static_cast<long>(size), SPLICE_F_NONBLOCK);
-  if (result > 0) {
-    long filled = 0;
-    while (filled < result) {
-      const long n = RawSyscall(SYS_read, own[0], Word(static_cast<char*>(chunk.data()) + filled),
-                                result - filled);
-      if (n <= 0) break;
-      filled += n;
-    }
-    result = filled;
+// A pipe of our own for the time of one call.
+class OwnPipe {
+ public:
+  OwnPipe() : status_(RawSyscall(SYS_pipe2, Word(ends_), O_CLOEXEC | O_NONBLOCK)) {}
+  ~OwnPipe() {
+    if (status_ < 0) return;
+    RawSyscall(SYS_close, ends_[0]);
+    RawSyscall(SYS_close, ends_[1]);
   }
-  RawSyscall(SYS_close, own[0]);
-  RawSyscall(SYS_close, own[1]);
-  return result;
+  OwnPipe(const OwnPipe&) = delete;
+  OwnPipe& operator=(const OwnPipe&) = delete;
+  long status() const { return status_; }
+  int reader() const { return ends_[0]; }
+  int writer() const { return ends_[1]; }
+
+ private:
+  int ends_[2];
+  long status_;
+};
+
+// A look into a pipe without taking anything: tee into one of our own. Returns how much was copied
+// to the buffer; 0 at its end.
+long PeekPipe(int pipe, Chunk& chunk, size_t size) {
+  const OwnPipe own;
+  if (own.status() < 0) return own.status();
+  const long copied =
+      RawSyscall(SYS_tee, pipe, own.writer(), static_cast<long>(size), SPLICE_F_NONBLOCK);
+  long filled = 0;
+  while (filled < copied) {
+    const long n = RawSyscall(SYS_read, own.reader(),
+                              Word(static_cast<char*>(chunk.data()) + filled), copied - filled);
+    if (n <= 0) break;
+    filled += n;
+  }
+  return copied > 0 ? filled : copied;
 }
 
 long PipeToSocket(int pipe, int socket, size_t size, unsigned flags) {
@@ -149,10 +164,14 @@ long ReceiveChunk(int fd, Chunk& chunk, size_t size, int flags) {
   return ReceiveData(call, IoVector(&entry, 1), flags, &message);
 }
 
-// A write that never waits: the thread that splices into a pipe is often the one that empties it.
+// A write that never waits, whatever the pipe's flags: the thread that splices into a pipe is often
+// the one that empties it. (RWF_NOWAIT would do, but a pipe that was ever spliced refuses it.)
 long WriteNow(int pipe, const void* data, size_t size) {
-  const iovec entry{const_cast<void*>(data), size};
-  return RawSyscall(SYS_pwritev2, pipe, Word(&entry), 1, -1, -1, RWF_NOWAIT);
+  const OwnPipe own;
+  if (own.status() < 0) return own.status();
+  const long filled = RawSyscall(SYS_write, own.writer(), Word(data), static_cast<long>(size));
+  if (filled <= 0) return filled;
+  return RawSyscall(SYS_splice, own.reader(), 0, pipe, 0, filled, SPLICE_F_NONBLOCK);
 }
 
 long SocketToPipe(int socket, int pipe, size_t size, unsigned flags) {
@@ -178,18 +197,16 @@ long SocketToPipe(int socket, int pipe, size_t size, unsigned flags) {
 long sys_sendfile(int out, int in, off_t* offset, size_t count) {
   struct stat status;
   if (!IsOurs(out) || RawSyscall(SYS_fstat, in, Word(&status)) != 0 ||
-      (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode))) {
-    // The kernel's errors for a bad source are right for the placeholder too.
+      !(S_ISREG(status.st_mode) || S_ISBLK(status.st_mode))) {
+    // Linux: sendfile reads from files only. The kernel's errors are right for the placeholder too.
     return RawSyscall(SYS_sendfile, out, in, Word(offset), static_cast<long>(count));
   }
   count = std::min(count, kMaxTransfer);
-  if (S_ISFIFO(status.st_mode)) {
-    return offset != nullptr ? -ESPIPE : PipeToSocket(in, out, count, 0);
-  }
   if (offset != nullptr && IsBadAddress(offset)) return -EFAULT;
   off_t position = offset != nullptr ? *offset : RawSyscall(SYS_lseek, in, 0, SEEK_CUR);
   if (position < 0) return -EINVAL;
-  const long result = SendFile(out, in, status.st_size, &position, count);
+  const int64_t size = S_ISREG(status.st_mode) ? status.st_size : INT64_MAX;
+  const long result = SendFile(out, in, size, &position, count);
   if (offset != nullptr) {
     *offset = position;
   } else {
@@ -203,11 +220,14 @@ long sys_splice(int in, off_t* in_offset, int out, off_t* out_offset, size_t siz
   const bool to = IsOurs(out);
   if ((from || to) && size == 0) return 0;
   if (to && !from && IsPipe(in)) {
-    if (in_offset != nullptr || out_offset != nullptr) return -ESPIPE;
+    if (in_offset != nullptr) return -ESPIPE;
+    // do_splice asks whether the other end can seek before it says what it is.
+    if (out_offset != nullptr) return -EINVAL;
     return PipeToSocket(in, out, size, flags);
   }
   if (from && !to && IsPipe(out)) {
-    if (in_offset != nullptr || out_offset != nullptr) return -ESPIPE;
+    if (out_offset != nullptr) return -ESPIPE;
+    if (in_offset != nullptr) return -EINVAL;
     return SocketToPipe(in, out, size, flags);
   }
   return RawSyscall(SYS_splice, in, Word(in_offset), out, Word(out_offset), static_cast<long>(size),

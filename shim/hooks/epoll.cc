@@ -33,7 +33,7 @@ int OnCreated(int fd) {
 
 int WaitOnStack(int epoll, epoll_event* events, int limit, const timespec* timeout,
                 const sigset_t* mask) {
-  return ReturnInt(sys_epoll_pwait2(epoll, events, limit, timeout, mask));
+  return ReturnInt(CancellationPoint<sys_epoll_pwait2>(epoll, events, limit, timeout, mask));
 }
 
 timespec FromMilliseconds(int timeout) { return {timeout / 1000, (timeout % 1000) * 1'000'000L}; }

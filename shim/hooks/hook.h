@@ -7,6 +7,8 @@
 // earlier (another library's constructor, an allocator).
 #pragma once
 
+#include <pthread.h>
+
 #include <cerrno>
 
 #include "shim/descriptors.h"
@@ -26,6 +28,14 @@ inline long Return(long result) {
 }
 
 inline int ReturnInt(long result) { return static_cast<int>(Return(result)); }
+
+// Calls that POSIX makes cancellation points act on a pending pthread_cancel before they begin;
+// their sleeps see to the rest (shim/wait.cc).
+template <auto call, typename... Arguments>
+long CancellationPoint(Arguments... arguments) {
+  pthread_testcancel();
+  return call(arguments...);
+}
 
 // Binds originals at load time, so that no later call has to ask the dynamic linker (which takes
 // locks that a forked child or a signal handler may find held).

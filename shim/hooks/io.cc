@@ -57,7 +57,7 @@ extern "C" {
 ssize_t read(int fd, void* buffer, size_t size) {
   if (!IsOurs(fd)) [[likely]]
     return real_read(fd, buffer, size);
-  return Return(sys_read(fd, buffer, size));
+  return Return(CancellationPoint<sys_read>(fd, buffer, size));
 }
 [[gnu::alias("read")]] ssize_t __read(int fd, void* buffer, size_t size);
 
@@ -65,26 +65,26 @@ ssize_t __read_chk(int fd, void* buffer, size_t size, size_t buffer_size) {
   if (!IsOurs(fd)) [[likely]]
     return real_read_chk(fd, buffer, size, buffer_size);
   CheckSize(size, buffer_size);
-  return Return(sys_read(fd, buffer, size));
+  return Return(CancellationPoint<sys_read>(fd, buffer, size));
 }
 
 ssize_t write(int fd, const void* buffer, size_t size) {
   if (!IsOurs(fd)) [[likely]]
     return real_write(fd, buffer, size);
-  return Return(sys_write(fd, buffer, size));
+  return Return(CancellationPoint<sys_write>(fd, buffer, size));
 }
 [[gnu::alias("write")]] ssize_t __write(int fd, const void* buffer, size_t size);
 
 ssize_t readv(int fd, const iovec* entries, int count) {
   if (!IsOurs(fd)) [[likely]]
     return real_readv(fd, entries, count);
-  return Return(sys_readv(fd, entries, count));
+  return Return(CancellationPoint<sys_readv>(fd, entries, count));
 }
 
 ssize_t writev(int fd, const iovec* entries, int count) {
   if (!IsOurs(fd)) [[likely]]
     return real_writev(fd, entries, count);
-  return Return(sys_writev(fd, entries, count));
+  return Return(CancellationPoint<sys_writev>(fd, entries, count));
 }
 
 // A socket has no position: the kernel says ESPIPE of the placeholder as it does of any socket.
@@ -102,7 +102,7 @@ ssize_t pwritev(int fd, const iovec* entries, int count, off_t offset) {
 ssize_t preadv2(int fd, const iovec* entries, int count, off_t offset, int flags) {
   if (!IsOurs(fd)) [[likely]]
     return real_preadv2(fd, entries, count, offset, flags);
-  return Return(sys_preadv2(fd, entries, count, offset, flags));
+  return Return(CancellationPoint<sys_preadv2>(fd, entries, count, offset, flags));
 }
 [[gnu::alias("preadv2")]] ssize_t preadv64v2(int fd, const iovec* entries, int count,
                                              off64_t offset, int flags);
@@ -110,7 +110,7 @@ ssize_t preadv2(int fd, const iovec* entries, int count, off_t offset, int flags
 ssize_t pwritev2(int fd, const iovec* entries, int count, off_t offset, int flags) {
   if (!IsOurs(fd)) [[likely]]
     return real_pwritev2(fd, entries, count, offset, flags);
-  return Return(sys_pwritev2(fd, entries, count, offset, flags));
+  return Return(CancellationPoint<sys_pwritev2>(fd, entries, count, offset, flags));
 }
 [[gnu::alias("pwritev2")]] ssize_t pwritev64v2(int fd, const iovec* entries, int count,
                                                off64_t offset, int flags);
@@ -118,21 +118,21 @@ ssize_t pwritev2(int fd, const iovec* entries, int count, off_t offset, int flag
 ssize_t recv(int fd, void* buffer, size_t size, int flags) {
   if (!IsOurs(fd)) [[likely]]
     return real_recv(fd, buffer, size, flags);
-  return Return(sys_recvfrom(fd, buffer, size, flags, nullptr, nullptr));
+  return Return(CancellationPoint<sys_recvfrom>(fd, buffer, size, flags, nullptr, nullptr));
 }
 
 ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t buffer_size, int flags) {
   if (!IsOurs(fd)) [[likely]]
     return real_recv_chk(fd, buffer, size, buffer_size, flags);
   CheckSize(size, buffer_size);
-  return Return(sys_recvfrom(fd, buffer, size, flags, nullptr, nullptr));
+  return Return(CancellationPoint<sys_recvfrom>(fd, buffer, size, flags, nullptr, nullptr));
 }
 
 ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
                  socklen_t* length) {
   if (!IsOurs(fd)) [[likely]]
     return real_recvfrom(fd, buffer, size, flags, address, length);
-  return Return(sys_recvfrom(fd, buffer, size, flags, address, length));
+  return Return(CancellationPoint<sys_recvfrom>(fd, buffer, size, flags, address, length));
 }
 
 ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t buffer_size, int flags,
@@ -141,13 +141,13 @@ ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t buffer_size, in
     return real_recvfrom_chk(fd, buffer, size, buffer_size, flags, address, length);
   }
   CheckSize(size, buffer_size);
-  return Return(sys_recvfrom(fd, buffer, size, flags, address, length));
+  return Return(CancellationPoint<sys_recvfrom>(fd, buffer, size, flags, address, length));
 }
 
 ssize_t send(int fd, const void* buffer, size_t size, int flags) {
   if (!IsOurs(fd)) [[likely]]
     return real_send(fd, buffer, size, flags);
-  return Return(sys_sendto(fd, buffer, size, flags, nullptr, 0));
+  return Return(CancellationPoint<sys_sendto>(fd, buffer, size, flags, nullptr, 0));
 }
 [[gnu::alias("send")]] ssize_t __send(int fd, const void* buffer, size_t size, int flags);
 
@@ -155,31 +155,32 @@ ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockadd
                socklen_t length) {
   if (!IsOurs(fd)) [[likely]]
     return real_sendto(fd, buffer, size, flags, address, length);
-  return Return(sys_sendto(fd, buffer, size, flags, address, length));
+  return Return(CancellationPoint<sys_sendto>(fd, buffer, size, flags, address, length));
 }
 
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
-  if (IsOurs(fd)) return Return(sys_recvmsg(fd, message, flags));
+  if (IsOurs(fd)) return Return(CancellationPoint<sys_recvmsg>(fd, message, flags));
   const ssize_t result = real_recvmsg(fd, message, flags);
   if (result >= 0) AdoptReceivedRights(message, flags);
   return result;
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  if (IsOurs(fd) || CarriesOurs(message)) return Return(sys_sendmsg(fd, message, flags));
+  if (IsOurs(fd) || CarriesOurs(message))
+    return Return(CancellationPoint<sys_sendmsg>(fd, message, flags));
   return real_sendmsg(fd, message, flags);
 }
 
 int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
   if (!IsOurs(fd)) [[likely]]
     return real_recvmmsg(fd, messages, count, flags, timeout);
-  return ReturnInt(sys_recvmmsg(fd, messages, count, flags, timeout));
+  return ReturnInt(CancellationPoint<sys_recvmmsg>(fd, messages, count, flags, timeout));
 }
 
 int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (!IsOurs(fd)) [[likely]]
     return real_sendmmsg(fd, messages, count, flags);
-  return ReturnInt(sys_sendmmsg(fd, messages, count, flags));
+  return ReturnInt(CancellationPoint<sys_sendmmsg>(fd, messages, count, flags));
 }
 
 ssize_t sendfile(int out, int in, off_t* offset, size_t count) noexcept {
@@ -195,7 +196,7 @@ ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t 
   if (!IsOurs(in) && !IsOurs(out)) [[likely]] {
     return real_splice(in, in_offset, out, out_offset, size, flags);
   }
-  return Return(sys_splice(in, in_offset, out, out_offset, size, flags));
+  return Return(CancellationPoint<sys_splice>(in, in_offset, out, out_offset, size, flags));
 }
 
 }  // extern "C"

@@ -29,12 +29,14 @@ void CheckSize(nfds_t count, size_t buffer_size) {
 
 int Poll(pollfd* entries, nfds_t count, int timeout) {
   const timespec time{timeout / 1000, (timeout % 1000) * 1'000'000L};
-  return ReturnInt(sys_ppoll(entries, count, timeout < 0 ? nullptr : &time, nullptr, nullptr));
+  return ReturnInt(CancellationPoint<sys_ppoll>(entries, count, timeout < 0 ? nullptr : &time,
+                                                nullptr, nullptr));
 }
 
 int Select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
   if (timeout == nullptr) {
-    return ReturnInt(sys_pselect6(count, read, write, except, nullptr, nullptr, nullptr));
+    return ReturnInt(
+        CancellationPoint<sys_pselect6>(count, read, write, except, nullptr, nullptr, nullptr));
   }
   if (timeout->tv_sec < 0 || timeout->tv_usec < 0) return ReturnInt(-EINVAL);
   // As libc does, microseconds beyond a second are carried over, and what is left comes back.
@@ -67,7 +69,7 @@ int __poll_chk(pollfd* entries, nfds_t count, int timeout, size_t buffer_size) {
 
 int ppoll(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   if (!AnyOurs(entries, count)) return real_ppoll(entries, count, timeout, mask);
-  return ReturnInt(sys_ppoll(entries, count, timeout, mask, nullptr));
+  return ReturnInt(CancellationPoint<sys_ppoll>(entries, count, timeout, mask, nullptr));
 }
 
 int __ppoll_chk(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* mask,
@@ -76,7 +78,7 @@ int __ppoll_chk(pollfd* entries, nfds_t count, const timespec* timeout, const si
     return real_ppoll_chk(entries, count, timeout, mask, buffer_size);
   }
   CheckSize(count, buffer_size);
-  return ReturnInt(sys_ppoll(entries, count, timeout, mask, nullptr));
+  return ReturnInt(CancellationPoint<sys_ppoll>(entries, count, timeout, mask, nullptr));
 }
 
 int select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
@@ -93,7 +95,8 @@ int pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timesp
   if (!AnyOurs(count, read, write, except)) {
     return real_pselect(count, read, write, except, timeout, mask);
   }
-  return ReturnInt(sys_pselect6(count, read, write, except, timeout, mask, nullptr));
+  return ReturnInt(
+      CancellationPoint<sys_pselect6>(count, read, write, except, timeout, mask, nullptr));
 }
 
 }  // extern "C"

@@ -53,14 +53,14 @@ int listen(int fd, int backlog) noexcept {
 }
 
 int accept(int fd, sockaddr* address, socklen_t* length) {
-  if (IsOurs(fd)) return ReturnInt(sys_accept4(fd, address, length, 0));
+  if (IsOurs(fd)) return ReturnInt(CancellationPoint<sys_accept4>(fd, address, length, 0));
   const int accepted = real_accept(fd, address, length);
   OnNewNumber(accepted);
   return accepted;
 }
 
 int accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
-  if (IsOurs(fd)) return ReturnInt(sys_accept4(fd, address, length, flags));
+  if (IsOurs(fd)) return ReturnInt(CancellationPoint<sys_accept4>(fd, address, length, flags));
   const int accepted = real_accept4(fd, address, length, flags);
   OnNewNumber(accepted);
   return accepted;
@@ -68,7 +68,7 @@ int accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
 
 int connect(int fd, const sockaddr* address, socklen_t length) {
   if (!IsOurs(fd)) return real_connect(fd, address, length);
-  return ReturnInt(sys_connect(fd, address, length));
+  return ReturnInt(CancellationPoint<sys_connect>(fd, address, length));
 }
 [[gnu::alias("connect")]] int __connect(int fd, const sockaddr* address, socklen_t length);
 
