@@ -87,6 +87,12 @@ Status Datagrams::Plan(const DatagramSocket& socket, const Endpoint& destination
     interface = v4 ? o.unicast_interface : o.unicast_interface_v6;
   }
   if (source.family() != family) return Status(v4 ? ENETUNREACH : EAFNOSUPPORT);
+  // Linux: ip_route_output_key finds no way from a foreign address, ip6_datagram_send_ctl refuses
+  // it.
+  const bool bound = source == SourceOf(socket, family);
+  if (!bound && !source.is_unspecified() && !ip_->IsLocal(source)) {
+    return Status(v4 ? ENETUNREACH : EINVAL);
+  }
   const Result<Route> route = ip_->FindRoute(source, destination.address, interface);
   if (!route.ok()) return route.status();
   plan->route = *route;

@@ -78,6 +78,10 @@ Status Sockets::Connect(Socket& socket, const sockaddr* address, socklen_t lengt
 Status Sockets::ConnectTcp(Socket& socket, const sockaddr* address, socklen_t length, Instant now) {
   if (SockaddrFamily(address, length).value() == AF_UNSPEC) return DisconnectTcp(socket, now);
   const Result<Endpoint> remote = DecodeForConnect(socket, address, length);
+  const tcp::Connection& c = *socket.tcp;
+  const bool fresh = c.state == tcp::State::kClosed && !c.connecting && !c.connected;
+  // Linux (__inet_stream_connect): an earlier call's outcome comes before the look at the address.
+  if (!remote.ok() && !fresh) return tcp_->Connect(*socket.tcp, {}, now);
   if (!remote.ok()) return remote.status();
   Endpoint to = *remote;
   // Linux: tcp_v6_connect, a link-local peer needs a scope, and fixes the socket's.
@@ -96,16 +100,7 @@ Status Sockets::ConnectTcp(Socket& socket, const sockaddr* address, socklen_t le
 // connect(AF_UNSPEC) makes a new beginning: what was is reset (Linux: tcp_disconnect), the options
 // stay.
 Status Sockets::DisconnectTcp(Socket& socket, Instant now) {
-  const auto fresh = tcp_->Create(socket.family, &socket.pollable);
-  if (!fresh.ok()) return fresh.status();
-  SocketOptions& old = tcp_->options(*socket.tcp);
-  tcp_->options(**fresh) = old;
-  old.linger = true;
-  old.linger_seconds = 0;
-  tcp_->Close(socket.tcp, now);
-  socket.tcp = *fresh;
-  tcp_->OptionsChanged(*socket.tcp, now);
-  return Status::Ok();
+  return tcp_->Disconnect(*socket.tcp, now);
 }
 
 // Linux: udp_sendmsg, udpv6_sendmsg.

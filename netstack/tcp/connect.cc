@@ -51,8 +51,9 @@ void ForgetConnection(Context& context, Connection& c) {
   c.route = {};
 }
 
-// What the state of an earlier call means for this one (Linux: inet_stream_connect).
-Result<bool> EarlierOutcome(Connection& c) {
+// What the state of an earlier call means for this one (Linux: inet_stream_connect). A failure that
+// is reported leaves the socket as if it were new (tcp_disconnect).
+Result<bool> EarlierOutcome(Context& context, Connection& c, Instant now) {
   if (c.connecting) {
     if (c.state == State::kSynSent || c.state == State::kSynReceived) {
       return Status(EALREADY);
@@ -61,7 +62,8 @@ Result<bool> EarlierOutcome(Connection& c) {
     if (c.state == State::kClosed) {
       const int error = c.error != 0 ? c.error : ECONNABORTED;
       c.error = 0;
-      return Status(error);
+      const Status disconnected = Disconnect(context, c, now);
+      return disconnected.ok() ? Status(error) : disconnected;
     }
     c.connected = true;
     return true;  // the outcome of the first call: success
@@ -75,6 +77,11 @@ Result<Route> ChooseRoute(Context& context, const Connection& c, const Endpoint&
   const bool any = c.tuple.local.is_unspecified();
   const IpAddress source =
       c.address_bound && !any ? c.tuple.local : IpAddress::Any(remote.address.family());
+  // Linux: tcp_v6_connect finds no way from a mapped source, ip_route_connect none from
+  // LOOPBACK4_IPV6.
+  if (source.family() != remote.address.family()) {
+    return Status(source.is_v4() ? EAFNOSUPPORT : ENETUNREACH);
+  }
   const uint16_t interface = remote.interface != 0 ? remote.interface : c.options.bound_interface;
   Result<Route> route = context.ip->FindRoute(source, remote.address, interface);
   if (route.ok() && ((*route).broadcast || (*route).multicast)) return Status(ENETUNREACH);
@@ -119,7 +126,12 @@ Status Bind(Context& context, Connection& c, const Endpoint& local) {
   if (c.family == Family::kIpv4 && local.address.is_v6()) return Status(EAFNOSUPPORT);
   if (c.options.v6_only && local.address.is_v4()) return Status(EINVAL);
   const bool any = local.address.is_unspecified();
-  if (!any && !c.options.free_bind && !c.options.transparent &&
+  // Linux (inet_addr_valid_or_nonlocal, __inet6_bind): IPv4 streams may have a group's or a
+  // broadcast address, useless as it is.
+  if (local.address.is_v6() && local.address.is_multicast()) return Status(EINVAL);
+  const bool to_many = local.address.is_v4() &&
+                       (local.address.is_multicast() || context.ip->IsBroadcast(local.address));
+  if (!any && !to_many && !c.options.free_bind && !c.options.transparent &&
       !context.ip->IsLocal(local.address)) {
     return Status(EADDRNOTAVAIL);
   }
@@ -138,7 +150,7 @@ Status Bind(Context& context, Connection& c, const Endpoint& local) {
 }
 
 Status Connect(Context& context, Connection& c, const Endpoint& remote, Instant now) {
-  const Result<bool> earlier = EarlierOutcome(c);
+  const Result<bool> earlier = EarlierOutcome(context, c, now);
   if (!earlier.ok()) return earlier.status();
   if (*earlier) return Status::Ok();
   const Result<Route> route = ChooseRoute(context, c, remote);

@@ -62,7 +62,10 @@ void FillInfo(const Connection& c, Instant now, LinuxTcpInfo* info) {
                                 ? 0x7fffffff
                                 : Segments(c.congestion.threshold, c.mss);
   info->tcpi_snd_cwnd = Segments(c.congestion.window, c.mss);
-  info->tcpi_advmss = c.advertised_mss;
+  // Linux takes the timestamps' room off once they are agreed on.
+  const uint32_t timestamps =
+      c.timestamps && c.state != State::kSynSent ? wire::kTcpTimestampBytes : 0;
+  info->tcpi_advmss = c.advertised_mss - std::min<uint32_t>(c.advertised_mss, timestamps);
   info->tcpi_reordering = c.reordering;
   info->tcpi_rcv_rtt = Microseconds(c.receive_rtt);
   info->tcpi_rcv_space = c.tuning_space;

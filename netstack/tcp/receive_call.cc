@@ -124,13 +124,14 @@ Result<size_t> ReceiveData(Context& context, Connection& c, const IoVector& data
   IoCursor to(data);
   if ((flags & MSG_PEEK) != 0) {
     const uint32_t done = Peek(c, to, wanted, discard);
-    if (done > 0 || wanted == 0) return size_t{done};
+    if (done > 0 || (wanted == 0 && ReceivedBytes(c) > 0)) return size_t{done};
     const Result<size_t> nothing = WhyNothing(c);
     PublishReadiness(context, c);
     return nothing;
   }
   const uint32_t done = Read(context, c, to, wanted, discard);
-  if (done == 0 && wanted > 0) {
+  // Linux (tcp_recvmsg_locked): to want nothing is to wait for something all the same.
+  if (done == 0 && (wanted > 0 || ReceivedBytes(c) == 0)) {
     const Result<size_t> nothing = WhyNothing(c);
     PublishReadiness(context, c);
     return nothing;

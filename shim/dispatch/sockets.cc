@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kTypeFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 constexpr int kTypeMask = 0xf;  // SOCK_TYPE_MASK
+constexpr int kTypes = 11;      // SOCK_MAX
 
 long CreateOnStack(int domain, int type, int protocol) {
   const long attached = Attach();
@@ -72,25 +73,11 @@ long Accept(int fd, sockaddr* address, socklen_t* length, int flags) {
   return result;
 }
 
-int TakeError(SocketCall& call) {
-  int error = 0;
-  socklen_t length = sizeof error;
-  const Status status =
-      call.stack().GetOption(call.socket(), SOL_SOCKET, SO_ERROR, &error, &length, call.now());
-  return status.ok() ? error : status.error();
-}
-
-// The outcome of a connect that was begun: 0, -errno, or -EAGAIN while it is in progress.
-long ConnectOutcome(SocketCall& call) {
+// The outcome of a connect that was begun: 0, -errno, or -EAGAIN while it is in progress. Asking
+// the stack again is what takes the outcome, so that the next connect finds none.
+long ConnectOutcome(SocketCall& call, const sockaddr* address, socklen_t length) {
   if (call.stack().IsConnecting(call.socket())) return -EAGAIN;
-  const int error = TakeError(call);
-  if (error != 0) return -error;
-  sockaddr_storage peer;
-  socklen_t length = sizeof peer;
-  const Status named =
-      call.stack().PeerName(call.socket(), reinterpret_cast<sockaddr*>(&peer), &length);
-  // Linux (inet_stream_connect): closed without an error of its own.
-  return named.ok() ? 0 : -ECONNABORTED;
+  return -call.stack().Connect(call.socket(), address, length, call.now()).error();
 }
 
 long ConnectOnStack(int fd, const sockaddr* address, socklen_t length) {
@@ -101,7 +88,7 @@ long ConnectOnStack(int fd, const sockaddr* address, socklen_t length) {
   if (error != EINPROGRESS && error != EALREADY) return -error;
   if (call.description().nonblocking) return -error;
   const long result = Repeat(call, kWaitWritable, false, call.description().send_timeout,
-                             [&] { return ConnectOutcome(call); });
+                             [&] { return ConnectOutcome(call, address, length); });
   return result == -EAGAIN ? -error : result;
 }
 
@@ -134,8 +121,9 @@ long sys_socket(int domain, int type, int protocol) {
       case Mode::kKernel:
         break;
       case Mode::kStack:
-        return (type & ~(kTypeMask | kTypeFlags)) != 0 ? -EINVAL
-                                                       : CreateOnStack(domain, type, protocol);
+        // Linux (__sys_socket, __sock_create): before the family has a say.
+        if ((type & ~(kTypeMask | kTypeFlags)) != 0 || (type & kTypeMask) >= kTypes) return -EINVAL;
+        return CreateOnStack(domain, type, protocol);
       case Mode::kBroken:
         return -ENETDOWN;
     }

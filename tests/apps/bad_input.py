@@ -61,10 +61,12 @@ def devices(net, probe):
     holder = net.wrapped(probe, "hold", KERNEL4, "9300", stdin=holder_in)
     os.close(holder_in)
     harness.eventually(lambda: b"connect: ok" in holder.out(), "the first program connects")
-    for variables in ({"USERSTACK_ADDR": "10.77.0.9/24"}, {}):
-        program = net.wrapped(probe, "socket", environment=variables).expect(0)
-        equal(program.out(), b"socket: ENETDOWN\nsecond: ENETDOWN\n", "a second stack on a busy device")
-        complaint(program, "USERSTACK_DEV", "tap:us0", "busy")
+    program = net.wrapped(probe, "socket", environment={"USERSTACK_ADDR": "10.77.0.9/24"}).expect(0)
+    equal(program.out(), b"socket: ENETDOWN\nsecond: ENETDOWN\n", "another stack on a busy device")
+    complaint(program, "USERSTACK_DEV", "tap:us0", "busy")
+    # With the same configuration it is the same stack.
+    program = net.wrapped(probe, "socket").expect(0)
+    equal(program.out(), b"socket: ok\nsecond: ok\n", "a second program on the same stack")
     check(holder.alive(), "the first program died")
     os.close(holder_write)
     equal(holder.wait(), 0, "the first program's status")
@@ -88,8 +90,15 @@ def arena(net, probe):
     program = net.wrapped(probe, "map", ARENA).expect(0)
     equal(program.out(), b"map: ok\nsocket: ENETDOWN\nsecond: ENETDOWN\npage: mine\n", "the arena's address is taken")
     complaint(program, ARENA)
-    program = net.wrapped(probe, "exhaust", KERNEL4, "9300", environment={"USERSTACK_MEMORY": "32M"})
+    # A small stack, on a device of its own: what is left of the others still has us0.
+    harness.ip("tuntap add mode tap name us8", "link set us8 up", "addr add 10.80.0.1/24 dev us8")
+    echo = net.kernel(harness.compile_program("echo_server"), "10.80.0.1", "9301", "0")
+    harness.wait_port(9301, "10.80.0.1", echo)
+    program = net.wrapped(probe, "exhaust", "10.80.0.1", "9301", environment={
+        "USERSTACK_MEMORY": "32M", "USERSTACK_DEV": "tap:us8", "USERSTACK_ADDR": "10.80.0.2/24",
+        "USERSTACK_GATEWAY": "10.80.0.1"})
     program.wait(60)
+    print(program.errors())
     lines = program.out().decode().splitlines()
     check(lines[2:3] in (["new sockets: ENOBUFS"], ["new sockets: ENOMEM"]), "exhausted: %s" % lines)
     equal(lines[:2] + lines[3:], ["connect: ok", "old connection before: alive",

@@ -229,7 +229,9 @@ class Net:
         if traced and not self.native:
             path = os.path.join(WORK, "trace.%d" % len(self.traces))
             self.traces.append(path)
-            argv = (["strace", "--seccomp-bpf", "-f", "-qq", "-e", "trace=socket", "-o", path]
+            # -D: the program is our child, not strace's, so that its exit is not put off by the
+            # process that finishes what it left (TIME_WAIT).
+            argv = (["strace", "-D", "--seccomp-bpf", "-f", "-qq", "-e", "trace=socket", "-o", path]
                     + [word for name, value in variables.items()
                        for word in ("-E", "%s=%s" % (name, value))] + argv)
             variables = {}

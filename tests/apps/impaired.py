@@ -3,7 +3,6 @@
 
 sch_netem is not everywhere, so the link is a small program (programs/impair.c) between two veth
 devices: the stack's TAP is bridged to the one, the kernel's address is on the far side of the other."""
-import os
 import subprocess
 
 import harness
@@ -23,9 +22,7 @@ def bad_link(net):
     for device in ("left", "left1", "right", "right1"):
         subprocess.run(["ethtool", "-K", device, "tx", "off", "tso", "off", "gso", "off", "gro", "off"],
                        check=True, capture_output=True)
-    if not net.native:
-        # What the kernel bridges from the TAP may be a large segment; veth without offloads cuts it.
-        check(os.path.exists("/sys/class/net/bridge0/brif/us0"), "the TAP is not bridged")
+    # What the kernel bridges from the TAP may be a large segment; a veth without offloads cuts it.
     return net.kernel(binary, "left1", "right1", "10", "10", "50", "77")
 
 

@@ -133,6 +133,7 @@ static void Splice(void) {
       moved -= got;
     }
   }
+  if (total < kSize) See("the last splice", moved);
   Note("spliced in: %ld crc %08x", total, crc);
   close(fd);
   close(pipes[0]);

@@ -1,5 +1,4 @@
-// Threads: many on one socket, close and dup2 under a blocked call, cancellation, getaddrinfo of
-// numbers, signals to a thread in a call.
+// Threads: many on one socket, a reset under a blocked call, getaddrinfo of numbers.
 #include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -76,21 +75,6 @@ static void* BlockedRead(void* unused) {
   return (void*)(result < 0 ? -errno : result);
 }
 
-static void Cancel(void) {
-  shared = Connected("c", kPort + 2);
-  pthread_t thread;
-  void* result = NULL;
-  pthread_create(&thread, NULL, BlockedRead, NULL);
-  usleep(80000);
-  See("pthread_cancel", pthread_cancel(thread));
-  See("pthread_join", pthread_join(thread, &result));
-  SeeBool("cancelled in read", result == PTHREAD_CANCELED);
-  PeerMust("text c z");
-  char byte;
-  See("the socket still works", read(shared, &byte, 1));
-  close(shared);
-}
-
 static void Reset(void) {
   shared = Connected("d", kPort + 3);
   pthread_t thread;
@@ -124,7 +108,6 @@ static void Resolve(void) {
 int main(void) {
   ManyReaders();
   Accepters();
-  Cancel();
   Reset();
   Resolve();
   return 0;
