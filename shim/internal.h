@@ -172,6 +172,9 @@ void DropAbandonedWait();
 // --- pump (pump.cc) ---
 void EnsurePump();
 void RingPump();
+// A newcomer that cannot share this stack wants its device. True: nobody else uses it, and it will
+// be free soon.
+bool YieldToNewcomer();
 // The successor's main loop: until no work is left. Returns.
 void PumpUntilDone(Instant deadline);
 

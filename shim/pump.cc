@@ -41,6 +41,11 @@ class Pump {
  public:
   // Works until `done` (a successor's) says so; a thread of a program never returns.
   void Run(bool successor, Instant deadline);
+  // A newcomer that cannot share this stack wants its device. True: a successor will give way.
+  bool Yield() {
+    yielding_ = successor_;
+    return successor_;
+  }
 
  private:
   bool Start();
@@ -61,6 +66,8 @@ class Pump {
   uint64_t sessions_ = 0;
   int quiet_ticks_ = 0;
   bool problem_reported_ = false;
+  bool successor_ = false;
+  bool yielding_ = false;
   Watched watched_[kMaxProcesses];
 };
 
@@ -110,16 +117,18 @@ void Pump::Stop() {
 }
 
 // A successor is done when programs have joined, when no work is left, or when it takes too long.
+// TIME_WAIT is no reason to keep the device from a stack of another configuration.
 bool Pump::IsDone(Instant deadline) {
   Instant now;
   if (!Enter(&now)) return true;
-  const bool done =
-      AttachedProcesses() != 0 || now >= deadline || !g_shared->stack->HasUnfinishedWork(true);
+  const bool done = AttachedProcesses() != 0 || now >= deadline || g_local.device->gone() ||
+                    !g_shared->stack->HasUnfinishedWork(!yielding_);
   Leave(now);
   return done;
 }
 
 void Pump::Run(bool successor, Instant deadline) {
+  successor_ = successor;
   if (!Start()) Log(LogLevel::kWarn, "the pump cannot start: no descriptor is left");
   while (epoll_ >= 0 && !__atomic_load_n(&g_shared->failed, __ATOMIC_ACQUIRE)) {
     if (successor && IsDone(deadline)) break;
@@ -343,6 +352,8 @@ void EnsurePump() {
         error);
   }
 }
+
+bool YieldToNewcomer() { return g_pump.Yield(); }
 
 void RingPump() {
   if (g_shared->pump != nullptr) SendRing(*g_shared->pump);

@@ -21,7 +21,8 @@ constexpr long kAnswerSeconds = 5;
 constexpr long kHelloMilliseconds = 100;
 constexpr unsigned kMaxSent = kMaxDeviceDescriptors + 2;
 
-enum class Answer : uint32_t { kWelcome, kOtherBuild, kOtherConfiguration };
+// kSoon: only a successor holds the device, and it gives way.
+enum class Answer : uint32_t { kWelcome, kOtherBuild, kOtherConfiguration, kSoon };
 
 struct Hello {
   uint64_t magic = kHelloMagic;
@@ -148,6 +149,8 @@ Meeting Converse(int fd, const Config& config, Handover* handover) {
   }
   if (count < 0) return Meeting::kNobody;  // it has just ended
   switch (reply.answer) {
+    case Answer::kSoon:
+      return Meeting::kNobody;
     case Answer::kWelcome:
       return TakeOver(reply, descriptors, count, handover) ? Meeting::kJoined : Meeting::kNobody;
     case Answer::kOtherBuild:
@@ -182,6 +185,7 @@ void AnswerNewcomer(int fd) {
              0) {
     reply.answer = Answer::kOtherConfiguration;
   }
+  if (reply.answer != Answer::kWelcome && YieldToNewcomer()) reply.answer = Answer::kSoon;
   int descriptors[kMaxSent] = {g_local.arena_descriptor, g_local.listener_descriptor};
   unsigned count = 0;
   if (reply.answer == Answer::kWelcome) {

@@ -96,9 +96,19 @@ class Waiting {
     for (unsigned i = 0; i < request.kernel_count; ++i) request.kernel[i].revents = 0;
   }
 
-  WaitResult Run();
+  WaitResult Run() {
+    const WaitResult result = WaitForSomething();
+    // A handler that was put off runs now, so that a caller that goes on waiting does not find it
+    // still there.
+    if (result == WaitResult::kInterrupted && t_state.deferred_count != 0) {
+      Leave();
+      Enter();
+    }
+    return result;
+  }
 
  private:
+  WaitResult WaitForSomething();
   void Leave();
   bool Enter();
   bool IsReady() { return HasReady(*request_.set, session_.core().wakes); }
@@ -332,7 +342,7 @@ WaitResult Waiting::KernelOnly() {
   return session_.now() >= request_.deadline ? WaitResult::kTimedOut : WaitResult::kStackReady;
 }
 
-WaitResult Waiting::Run() {
+WaitResult Waiting::WaitForSomething() {
   if (request_.set == nullptr) return KernelOnly();
   if (!g_local.pump_started.load(std::memory_order_relaxed)) {
     Leave();

@@ -175,6 +175,7 @@ void Stack::Input(Packet* const* packets, size_t count, Instant) {
     uint32_t channel = 0;
     memcpy(&channel, packets[i]->data(), sizeof(channel));
     if (channel < shim::kChannels) shim::Signal(channel);
+    if (channel == shim::kFinishChannel) State(this).unfinished = false;
     core().packets.Release(packets[i]);
   }
 }
@@ -199,7 +200,10 @@ void Stack::DestroySocket(Socket* socket, Instant) {
   ++State(this).destroyed;
 }
 
-bool Stack::HasUnfinishedWork(bool) const { return State(this).unfinished; }
+bool Stack::HasUnfinishedWork(bool count_time_wait) const {
+  const shim::FakeState& state = State(this);
+  return state.unfinished || (count_time_wait && state.unfinished_time_wait);
+}
 
 void Stack::CheckInvariants() const {
   while (State(this).hangs) {

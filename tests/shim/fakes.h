@@ -12,7 +12,7 @@
 namespace userstack::shim {
 
 inline constexpr unsigned kChannels = 256;
-inline constexpr uint32_t kNoChannel = ~0u;
+inline constexpr uint32_t kFinishChannel = 1000;  // a packet that ends all unfinished work
 
 // A thing to wait on, and what arrived for it. A packet's first four bytes say for which.
 struct Channel {
@@ -30,6 +30,7 @@ struct FakeState {
   uint64_t timer_fired = 0;
   uint64_t destroyed = 0;
   bool unfinished = false;
+  bool unfinished_time_wait = false;
   bool torn = false;   // CheckInvariants fails
   bool hangs = false;  // CheckInvariants never ends
   // Scratch for the tests.

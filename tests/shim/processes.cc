@@ -2,11 +2,15 @@
 #include "tests/shim/processes.h"
 
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+
+#include "shim/descriptors.h"
 
 namespace userstack::shim {
 
@@ -101,5 +105,31 @@ WaitResult ChannelWatch::Await(uint64_t count, Instant deadline) {
 }
 
 Instant In(Duration duration) { return MonotonicNow() + duration; }
+
+int NewSocket() {
+  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  struct stat status;
+  EXPECT_EQ(fstat(fd, &status), 0);
+  Session session;
+  Socket* made = *session.stack().CreateSocket(AF_INET, SOCK_STREAM, 0);
+  Install(CurrentProcess(), fd, NewDescription(made, status.st_ino));
+  return fd;
+}
+
+void CloseSocket(int fd) {
+  Session session;
+  Remove(CurrentProcess(), fd, session.now());
+  close(fd);
+}
+
+uint64_t Destroyed() {
+  Session session;
+  return Fake().destroyed;
+}
+
+uint32_t References(int fd) {
+  Session session;
+  return Lookup(fd)->references;
+}
 
 }  // namespace userstack::shim

@@ -60,5 +60,26 @@ class ChannelWatch {
 };
 
 Instant In(Duration duration);
+inline constexpr Duration kPatience = Duration::Seconds(20);
+
+// A descriptor of the stack as the hooks make one: placeholder, description, slot.
+int NewSocket();
+void CloseSocket(int fd);
+uint64_t Destroyed();  // sockets, so far
+uint32_t References(int fd);
+
+// Waits until `condition`, which takes the lock by itself, holds.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const Instant end = In(kPatience);
+  while (!condition()) {
+    if (MonotonicNow() > end) return false;
+    poll(nullptr, 0, 1);
+  }
+  return true;
+}
+
+// What this executable does as another program (--program=NAME ARGUMENTS).
+int RunAdopt(char** arguments);
 
 }  // namespace userstack::shim

@@ -10,8 +10,6 @@
 namespace userstack::shim {
 namespace {
 
-constexpr Duration kPatience = Duration::Seconds(20);
-
 TEST(Waiting, PacketFromTheWireWakesTheThreadThatAwaitsIt) {
   const std::string name = DeviceName();
   Child child([&] {
