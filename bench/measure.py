@@ -23,13 +23,13 @@ def need(*programs):
 def enter_namespace():
     """Runs this script again inside a network namespace of its own (and a user namespace, when the
     user is not root), once."""
-    if os.environ.get("USERSTACK_BENCH_INSIDE"):
-        del os.environ["USERSTACK_BENCH_INSIDE"]
+    if os.environ.get("BENCH_INSIDE"):
+        del os.environ["BENCH_INSIDE"]
         run("ip", "link", "set", "lo", "up")
         return
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     os.execvpe("unshare", ["unshare", *user, "--net", sys.executable, *sys.argv],
-               {**os.environ, "USERSTACK_BENCH_INSIDE": "1"})
+               {**os.environ, "BENCH_INSIDE": "1"})
 
 
 def run(*command, **options):
