@@ -177,7 +177,9 @@ bool ProcessAck(Context& context, Connection& c, const Segment& segment, Instant
       c.window_limited ||
       (c.congestion.InSlowStart() &&
        c.congestion.window < 2 * std::max(sample.prior_in_flight, c.window_limited_in_flight));
-  if (c.recovery != Recovery::kFast && sample.newly_delivered > 0) {
+  // RFC 3042 2, RFC 5681 3.1: what is only SACKed does not open the window (Linux:
+  // tcp_may_raise_cwnd).
+  if (c.recovery != Recovery::kFast && advanced) {
     CongestionOnAck(c.congestion, sample, c.mss);
     TuneSendBuffer(c);
   }

@@ -184,6 +184,14 @@ int64_t TcpHost::Receive(Socket* s, std::string* data, size_t most, Instant now,
   return static_cast<int64_t>(*r);
 }
 
+LinuxInfo TcpHost::Info(Socket* s, Instant now) {
+  LinuxInfo info;
+  uint32_t length = sizeof info;
+  EXPECT_TRUE(tcp_->GetOption(*s->connection, TCP_INFO, &info, &length, now).ok());
+  EXPECT_EQ(length, sizeof info);
+  return info;
+}
+
 void TcpHost::Close(Socket* s, Instant now) {
   tcp_->Close(s->connection, now);
   s->connection = nullptr;

@@ -11,12 +11,14 @@
 #include <string>
 #include <vector>
 
+#include "netstack/tcp/info.h"
 #include "netstack/tcp/tcp.h"
 #include "netstack/wire/tcp.h"
 #include "tests/netstack/testing/wire_frame.h"
 
 namespace userstack::testing {
 
+using LinuxInfo = tcp::LinuxTcpInfo;
 inline constexpr Instant kStart{1'000'000'000'000};
 
 DeviceCapabilities PlainDevice();    // cuts nothing, sums nothing
@@ -54,6 +56,7 @@ class TcpHost {
   int64_t Send(Socket* s, std::string_view data, Instant now, int flags = 0);
   int64_t Receive(Socket* s, std::string* data, size_t most, Instant now, int flags = 0);
   void Close(Socket* s, Instant now);
+  LinuxInfo Info(Socket* s, Instant now);
   EventMask Level(const Socket* s) const { return s->pollable.level; }
 
  private:
