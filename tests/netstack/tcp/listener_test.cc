@@ -176,8 +176,12 @@ TEST_F(Listening, AForgedOrOldCookieIsReset) {
   Seg forged = AckOf(answer);
   forged.acknowledgment += 12345;
   In(forged);
+  EXPECT_FALSE(HasOut());  // it may be a segment behind an ACK that found the accept queue full
+  Advance(Duration::Seconds(4));
+  SkipOut();
+  In(forged);
   EXPECT_TRUE(Out().Has(kTcpReset));
-  EXPECT_EQ(host().Count(Counter::kTcpSynCookiesFailed), 1u);
+  EXPECT_EQ(host().Count(Counter::kTcpSynCookiesFailed), 2u);
   Advance(Duration::Seconds(185));
   SkipOut();
   In(AckOf(answer));
