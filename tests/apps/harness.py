@@ -152,7 +152,7 @@ class Program:
 class Net:
     def __init__(self, options):
         self.native = options.native
-        self.library = os.path.abspath(options.library)
+        self.library = options.library
         self.traces = []
         self.program_namespace = None
 
@@ -433,6 +433,7 @@ def run(test):
     parser.add_argument("--native", action="store_true", help="without the library, over veth")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.library = os.path.abspath(options.library)  # before the directory changes
     if not options.inside:
         if os.geteuid() != 0:
             skip("needs root")

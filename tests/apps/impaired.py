@@ -14,6 +14,10 @@ SIZE = 1 << 30
 def bad_link(net):
     """us0 (the TAP, or veth in native mode) - bridge - left | impair | right - kernel's address."""
     binary = harness.compile_program("impair")
+    # Only the device that has the address answers for it; else the bridge would, and the link would
+    # be passed by.
+    harness.sysctl("ipv4/conf/all/arp_ignore", "1")
+    harness.sysctl("ipv4/conf/all/rp_filter", "0")
     harness.ip("addr flush dev us0", "link add left type veth peer name left1", "link add right type veth peer name right1",
                "link add bridge0 type bridge", "link set us0 master bridge0", "link set left master bridge0",
                "link set right address 02:00:00:77:00:01", "link set us0 address 02:00:00:77:00:05",
