@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""1 GiB each way through 1 % loss, 1 % duplication and 5 % reordering; the hashes are equal.
+"""1 GiB each way through 1 % loss, 1 % duplication and 5 % reordering; the hashes are equal. To the
+stack in one connection, from it in eight.
 
 sch_netem is not everywhere, so the link is a small program (programs/impair.c) between two veth
 devices: the stack's TAP is bridged to the one, the kernel's address is on the far side of the other."""
+import os
 import subprocess
 
 import harness
@@ -30,29 +32,53 @@ def bad_link(net):
     return net.kernel(binary, "left1", "right1", "10", "10", "50", "77")
 
 
+def attempt(start, path, address, port):
+    with open(path, "rb") as file:
+        client = start("nc", "-N", address, port, stdin=file)
+        return client if client.wait(200) == 0 else None
+
+
+def one_stream(net):
+    path, digest = harness.make_file("data", SIZE)
+    listener = net.wrapped("sh", "-c", "nc -l -N %s 7500 | sha256sum" % STACK4)
+    harness.eventually(lambda: attempt(net.kernel, path, STACK4, "7500"), "nc connects", 60)
+    listener.expect(0, 60)
+    equal(listener.out().decode().split()[0], digest, "1 GiB to the stack")
+    net.quiet(listener)
+    os.unlink(path)
+
+
+def eight_streams(net):
+    """Until there is RACK-TLP, a lost retransmission or a lost last ACK costs the sender a time-out;
+    eight processes that share the stack wait at the same time."""
+    files, listeners, senders = [], [], []
+    for i in range(8):
+        files.append(harness.make_file("data.%d" % i, SIZE // 8, seed=i))
+        listeners.append(net.kernel("sh", "-c", "nc -l -N %s %d | sha256sum" % (KERNEL4, 7600 + i)))
+    harness.eventually(lambda: all(":%04X 00000000:0000 0A" % (7600 + i) in open(
+        "/proc/net/tcp", encoding="ascii").read() for i in range(8)), "eight listeners")
+    for i, (path, _) in enumerate(files):
+        with open(path, "rb") as file:
+            senders.append(net.wrapped("nc", "-N", KERNEL4, 7600 + i, stdin=file))
+    for sender, listener, (_, digest) in zip(senders, listeners, files):
+        sender.expect(0, 200)
+        listener.expect(0, 60)
+        equal(listener.out().decode().split()[0], digest, "128 MiB from the stack")
+        net.quiet(sender)
+
+
 def test(net):
     harness.need("ethtool", "nc")
     link = bad_link(net)
-    path, digest = harness.make_file("data", SIZE)
-    for wrapped_sends, address in ((True, KERNEL4), (False, STACK4)):
-        sender, receiver = (net.wrapped, net.kernel) if wrapped_sends else (net.kernel, net.wrapped)
-        listener = receiver("sh", "-c", "nc -l -N %s 7500 | sha256sum" % address)
-
-        def attempt():
-            with open(path, "rb") as file:
-                client = sender("nc", "-N", address, "7500", stdin=file)
-                return client if client.wait(200) == 0 else None
-
-        harness.eventually(attempt, "nc connects to " + address, 60)
-        listener.expect(0, 60)
-        equal(listener.out().decode().split()[0], digest, "1 GiB to " + address)
-        net.quiet(listener)
+    one_stream(net)
+    eight_streams(net)
     link.stop()
     for line in link.out().decode().strip().split("\n"):
         frames, lost, doubled, reordered = harness.numbers(
             r"frames (\d+) lost (\d+) doubled (\d+) reordered (\d+)", line)
         check(lost > frames * 0.008 and doubled > frames * 0.008 and reordered > frames * 0.02,
               "the link was too good: " + line)
+        check(frames > SIZE / 1448, "the link was passed by: " + line)
         print(line)
 
 
