@@ -212,6 +212,26 @@ TEST_F(Closing, AnOldSynDoesNotTakeOverATimeWait) {
   EXPECT_EQ(tcp().UnfinishedCount(true), 1u);
 }
 
+TEST_F(Closing, ConnectTakesOverATimeWaitAfterASecond) {
+  TcpHost::Socket* s = ConnectOne();
+  tcp().options(*s->connection).reuse_address = true;
+  host().Close(s, now());
+  PeerAcks(Out());
+  PeerFin();
+  SkipOut();
+  EXPECT_EQ(tcp().UnfinishedCount(true), 1u);
+  TcpHost::Socket* again = host().Open();
+  tcp().options(*again->connection).reuse_address = true;
+  EXPECT_TRUE(tcp().Bind(*again->connection, {Address("0.0.0.0"), our_port_, 0}).ok());
+  const Endpoint peer{Address("10.0.0.1"), kPeerPort, 0};
+  EXPECT_EQ(tcp().Connect(*again->connection, peer, now()).error(), EADDRNOTAVAIL);
+  Advance(Duration::Seconds(2));
+  EXPECT_EQ(tcp().Connect(*again->connection, peer, now()).error(), EINPROGRESS);
+  const Seg syn = Out();
+  EXPECT_GT(static_cast<int32_t>(syn.sequence - our_initial_), 65535);
+  EXPECT_EQ(tcp().UnfinishedCount(true), 0u);
+}
+
 TEST_F(Closing, AFinIsRetransmittedUntilItIsAcknowledged) {
   TcpHost::Socket* s = AcceptOne();
   host().Close(s, now());

@@ -170,7 +170,7 @@ TEST_F(Options, InfoTellsWhatIsGoingOn) {
   EXPECT_EQ(info.tcpi_snd_cwnd, 10u);
   EXPECT_EQ(info.tcpi_snd_ssthresh, 0x7fffffffu);
   EXPECT_EQ(info.tcpi_pmtu, 1500u);
-  EXPECT_EQ(info.tcpi_advmss, 1460u);
+  EXPECT_EQ(info.tcpi_advmss, 1448u);
 }
 
 }  // namespace

@@ -102,6 +102,33 @@ TEST(Transfer, TheSameSeedGivesTheSameTrace) {
   EXPECT_EQ(traces[0], traces[1]);
 }
 
+TEST(Transfer, AFullInterfaceQueueHoldsConnectionsBackAndLosesNothing) {
+  TcpPair pair(PlainDevice());
+  auto first = pair.Connect();
+  std::vector<TcpHost::Socket*> clients;
+  for (int i = 0; i < 80; ++i) {
+    clients.push_back(pair.a().Open());
+    EXPECT_EQ(pair.a()
+                  .tcp()
+                  .Connect(*clients.back()->connection, {pair.b().address(), 80, 0}, pair.now())
+                  .error(),
+              EINPROGRESS);
+    pair.RunFor(Duration::Milliseconds(1));
+    EXPECT_NE(pair.b().Accept(first.listener, pair.now()), nullptr);
+  }
+  // Ten segments each, far more than the queue takes, and nobody empties it meanwhile.
+  const std::string data(10 * 1448, 'x');
+  for (auto* c : clients) EXPECT_EQ(pair.a().Send(c, data, pair.now()), 14480);
+  EXPECT_TRUE(pair.a().ip().IsCongested(kWireInterface));
+  const auto unsent = [&] {
+    uint32_t sum = 0;
+    for (auto* c : clients) sum += pair.a().tcp().BytesInSendQueue(*c->connection);
+    return sum;
+  };
+  EXPECT_TRUE(pair.RunUntil([&] { return unsent() == 0; }, Duration::Seconds(2)));
+  EXPECT_EQ(pair.a().Count(Counter::kTcpRetransmittedSegments), 0u);
+}
+
 TEST(Transfer, NothingIsLeftAfterManyConnections) {
   TcpPair pair;
   auto ends = pair.Connect();
