@@ -8,27 +8,24 @@ namespace userstack {
 namespace {
 
 // Room for Ethernet, IPv6, hop-by-hop and fragment headers in front of a fragment.
-constexpr uint16_t kFragmentHeadroom = 72;
+constexpr uint32_t kFragmentHeadroom = 72;
 
 }  // namespace
 
 // A new frame with bytes [offset, offset + length) of `frame` (its storage first, then its
-// slices), or nullptr.
-Frame* Ip::CutFragment(const Frame& frame, uint32_t offset, uint32_t length) {
+// slices) and room for `headroom` bytes of headers in front, or nullptr.
+Frame* Ip::CutFrame(const Frame& frame, uint32_t offset, uint32_t length, uint32_t headroom) {
+  const uint32_t stored = frame.header_length();
+  const uint32_t copied = offset < stored ? std::min(stored - offset, length) : 0;
+  // Only a frame whose own storage was nearly full does not fit; none of our transports makes it.
+  if (headroom + copied > kFrameStorage) return nullptr;
   Frame* cut = core_->frames.Allocate();
   if (cut == nullptr) return nullptr;
-  const uint32_t stored = frame.header_length();
-  if (offset < stored) {
-    const uint32_t n = std::min(stored - offset, length);
-    // Only a frame whose own storage was nearly full does not fit; none of our transports makes it.
-    if (n > kFrameStorage - kFragmentHeadroom) {
-      core_->frames.Release(cut);
-      return nullptr;
-    }
-    cut->begin = cut->end = kFragmentHeadroom;
-    std::memcpy(cut->Append(static_cast<uint16_t>(n)), frame.header() + offset, n);
-    offset += n;
-    length -= n;
+  cut->begin = cut->end = static_cast<uint16_t>(headroom);
+  if (copied > 0) {
+    std::memcpy(cut->Append(static_cast<uint16_t>(copied)), frame.header() + offset, copied);
+    offset += copied;
+    length -= copied;
   }
   uint32_t position = stored;
   for (unsigned i = 0; i < frame.slice_count && length > 0; ++i) {
@@ -62,7 +59,7 @@ Status Ip::SendFragments(Frame* frame, const Route& route, const IpAddress& sour
   for (uint32_t offset = 0; offset < total && result.ok();) {
     const uint32_t length = std::min(most, total - offset);
     const bool more = offset + length < total;
-    Frame* cut = CutFragment(*frame, offset, length);
+    Frame* cut = CutFrame(*frame, offset, length, kFragmentHeadroom);
     if (cut == nullptr) {
       result = Status(ENOBUFS);
       break;

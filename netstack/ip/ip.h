@@ -239,7 +239,12 @@ class Ip {
   Status SendFragments(Frame* frame, const Route& route, const IpAddress& source,
                        const IpAddress& destination, const SendOptions& options, uint32_t mtu,
                        Instant now);
-  Frame* CutFragment(const Frame& frame, uint32_t offset, uint32_t length);
+  Frame* CutFrame(const Frame& frame, uint32_t offset, uint32_t length, uint32_t headroom);
+  // segmentation.cc
+  static bool NeedsCutting(const Frame& frame, const Interface& interface);
+  Status EnqueueSegments(Frame* frame, Interface& interface, const MacAddress& destination,
+                         uint16_t ether_type);
+  static void FinishSegment(Frame* segment, uint32_t index, uint32_t position, bool last);
   // loopback.cc
   Status Loop(Frame* frame, uint16_t interface, Instant now);  // takes the frame
   void LoopCopy(const Frame& frame, uint16_t interface, Instant now);

@@ -35,8 +35,10 @@ Status Ip::Send(Frame* frame, const Route& route, const IpAddress& source,
       v4 ? frame->length() + header : frame->length() + header - wire::kIpv6HeaderBytes;
   if (counted > kMaxIpPacket) return Refuse(frame, EMSGSIZE);
   const uint32_t mtu = options.ignore_path_mtu ? route.interface_mtu : route.mtu;
-  const bool fits = frame->length() + header <= mtu;
-  if (!fits && frame->offload.segmentation == SegmentationType::kNone) {
+  // Segments of a large frame fit: that is the transport's part.
+  const bool fits =
+      frame->offload.segmentation != SegmentationType::kNone || frame->length() + header <= mtu;
+  if (!fits) {
     if (options.dont_fragment && !route.mtu_locked) {
       core_->counters.Add(Counter::kIpFragmentsFails);
       return Refuse(frame, EMSGSIZE);
@@ -192,6 +194,9 @@ Status Ip::TransmitTo(Frame* frame, Interface& interface, const IpAddress& next_
 
 Status Ip::Enqueue(Frame* frame, Interface& interface, const MacAddress& destination,
                    uint16_t ether_type) {
+  if (frame->offload.segmentation != SegmentationType::kNone && NeedsCutting(*frame, interface)) {
+    return EnqueueSegments(frame, interface, destination, ether_type);
+  }
   wire::WriteEthernetHeader(frame->Prepend(wire::kEthernetHeaderBytes),
                             {destination, interface.device.mac, ether_type});
   Offload& offload = frame->offload;

@@ -413,6 +413,64 @@ TEST_F(IpTest, FinishesAPartialChecksumOfAPacketWithinItsBounds) {
   }
 }
 
+TEST_F(IpTest, CutsLargeSegmentsForADeviceThatCannot) {
+  Configure();
+  for (const bool v6 : {false, true}) {
+    SCOPED_TRACE(v6);
+    const Bytes payload = Pattern(4000);
+    // Sequence 1000, ACK PSH FIN CWR, no options.
+    Frame* frame = MakeFrame(Hex("0050 1f90 000003e8 00000001 50 99 0400 0000 0000"), payload, 700);
+    frame->offload.checksum_needed = true;
+    frame->offload.checksum_offset = 16;
+    frame->offload.segmentation = v6 ? SegmentationType::kTcpV6 : SegmentationType::kTcpV4;
+    frame->offload.segment_size = 1400;
+    frame->offload.header_length = 20;
+    SendOptions options;
+    options.protocol = 6;
+    options.dont_fragment = true;
+    ASSERT_TRUE(Send(frame, v6 ? "fd00::1" : "10.0.0.1", options).ok());
+    const auto out = Output();
+    ASSERT_EQ(out.size(), 3u);
+    Bytes all;
+    const uint8_t flags[] = {0x90, 0x10, 0x19};
+    for (size_t i = 0; i < 3; ++i) {
+      const Bytes segment = PayloadOf(out[i]);
+      EXPECT_EQ(Load32(segment.data() + 4), 1000 + all.size());
+      EXPECT_EQ(segment[13], flags[i]);
+      ChecksumAccumulator sum;
+      if (v6) {
+        sum.AddPseudoHeader(V6("fd00::2"), V6("fd00::1"), 6, static_cast<uint32_t>(segment.size()));
+      } else {
+        sum.AddPseudoHeader(V4("10.0.0.2"), V4("10.0.0.1"), 6,
+                            static_cast<uint32_t>(segment.size()));
+      }
+      sum.Add(segment.data(), segment.size());
+      EXPECT_EQ(sum.Checksum(), 0);
+      all = all + Bytes(segment.begin() + 20, segment.end());
+    }
+    EXPECT_EQ(all, payload);
+    EXPECT_EQ(core_->frames.live(), 0u);
+  }
+}
+
+TEST_F(IpTest, CutsUdpSegmentsForADeviceThatCannot) {
+  Configure();
+  Frame* frame = MakeFrame(Hex("03e8 07d0 0bc0 0000"), Pattern(3000), 4096);
+  frame->offload.checksum_needed = true;
+  frame->offload.checksum_offset = 6;
+  frame->offload.segmentation = SegmentationType::kUdpSegment;
+  frame->offload.segment_size = 1200;
+  frame->offload.header_length = 8;
+  SendOptions options;
+  options.protocol = 17;
+  ASSERT_TRUE(Send(frame, "10.0.0.1", options).ok());
+  const auto out = Output();
+  ASSERT_EQ(out.size(), 3u);
+  EXPECT_EQ(Load16(PayloadOf(out[0]).data() + 4), 1208);
+  EXPECT_EQ(Load16(PayloadOf(out[2]).data() + 4), 608);
+  EXPECT_NE(Ipv4Of(out[0]).identification, Ipv4Of(out[1]).identification);
+}
+
 // --- packets that are not what they should be ---
 
 struct BadCase {
