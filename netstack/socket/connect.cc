@@ -35,7 +35,7 @@ Status Sockets::Bind(Socket& socket, const sockaddr* address, socklen_t length) 
       return udp_->Bind(*socket.udp, *local);
     case SocketKind::kPing:
     case SocketKind::kRaw:
-      break;
+      return raw_->Bind(*socket.raw, *local);
   }
   return Status(EOPNOTSUPP);
 }
@@ -66,13 +66,18 @@ Status Sockets::Connect(Socket& socket, const sockaddr* address, socklen_t lengt
   const Result<int> family = SockaddrFamily(address, length);
   if (!family.ok()) return family.status();
   if (socket.kind == SocketKind::kTcp) return ConnectTcp(socket, address, length, now);
+  const bool udp = socket.kind == SocketKind::kUdp;
   if (*family == AF_UNSPEC) {
-    udp_->Disconnect(*socket.udp);
+    if (udp) {
+      udp_->Disconnect(*socket.udp);
+    } else {
+      raw_->Disconnect(*socket.raw);
+    }
     return Status::Ok();
   }
   const Result<Endpoint> remote = DecodeForConnect(socket, address, length);
   if (!remote.ok()) return remote.status();
-  return udp_->Connect(*socket.udp, *remote);
+  return udp ? udp_->Connect(*socket.udp, *remote) : raw_->Connect(*socket.raw, *remote);
 }
 
 Status Sockets::ConnectTcp(Socket& socket, const sockaddr* address, socklen_t length, Instant now) {
@@ -103,50 +108,49 @@ Status Sockets::DisconnectTcp(Socket& socket, Instant now) {
   return tcp_->Disconnect(*socket.tcp, now);
 }
 
-// Linux: udp_sendmsg, udpv6_sendmsg.
-Result<size_t> Sockets::SendUdp(Socket& socket, const IoVector& data, int flags,
-                                const sockaddr* destination, socklen_t destination_length,
-                                const Ancillary* ancillary, Instant now) {
-  using Error = Result<size_t>;
-  if (destination == nullptr || destination_length == 0) {
-    return udp_->Send(*socket.udp, data, nullptr, ancillary, flags, now);
-  }
-  const Result<int> family = SockaddrFamily(destination, destination_length);
+// Linux: udp_sendmsg, udpv6_sendmsg, raw_sendmsg.
+Result<const Endpoint*> Sockets::DecodeDestination(const Socket& socket,
+                                                   const sockaddr* destination, socklen_t length,
+                                                   Endpoint* to) const {
+  using Error = Result<const Endpoint*>;
+  if (destination == nullptr || length == 0) return Error(nullptr);
+  const Result<int> family = SockaddrFamily(destination, length);
   if (!family.ok()) return family.status();
   if (socket.family == Family::kIpv4) {
-    if (destination_length < sizeof(sockaddr_in)) return Error::Error(EINVAL);
+    if (length < sizeof(sockaddr_in)) return Error::Error(EINVAL);
     if (*family != AF_INET && *family != AF_UNSPEC) return Error::Error(EAFNOSUPPORT);
     // AF_UNSPEC counts as AF_INET here.
     sockaddr_in in;
     std::memcpy(&in, destination, sizeof in);
-    const Endpoint to{IpAddress::V4FromBytes(reinterpret_cast<const uint8_t*>(&in.sin_addr)),
-                      ByteSwap(in.sin_port), 0};
-    return udp_->Send(*socket.udp, data, &to, ancillary, flags, now);
+    *to = {IpAddress::V4FromBytes(reinterpret_cast<const uint8_t*>(&in.sin_addr)),
+           ByteSwap(in.sin_port), 0};
+    return Error(to);
   }
-  if (*family == AF_UNSPEC) {
-    return udp_->Send(*socket.udp, data, nullptr, ancillary, flags, now);
-  }
+  if (*family == AF_UNSPEC) return Error(nullptr);
   if (*family != AF_INET && *family != AF_INET6) return Error::Error(EINVAL);
-  const Result<Endpoint> to = DecodeSockaddr(destination, destination_length);
-  if (!to.ok()) return to.status();
-  if (to.value().address.is_v4() && socket.udp->options.v6_only) return Error::Error(ENETUNREACH);
-  return udp_->Send(*socket.udp, data, &to.value(), ancillary, flags, now);
+  const Result<Endpoint> decoded = DecodeSockaddr(destination, length);
+  if (!decoded.ok()) return decoded.status();
+  if (decoded.value().address.is_v4()) {
+    if (Options(socket).v6_only) return Error::Error(ENETUNREACH);
+    if (socket.kind != SocketKind::kUdp) return Error::Error(EINVAL);
+  }
+  *to = *decoded;
+  return Error(to);
 }
 
 Result<size_t> Sockets::Send(Socket& socket, const IoVector& data, int flags,
                              const sockaddr* destination, socklen_t destination_length,
                              const Ancillary* ancillary, Instant now) {
-  switch (socket.kind) {
-    case SocketKind::kTcp:
-      // Linux: a stream's destination is ignored.
-      return tcp_->Send(*socket.tcp, data, flags, now);
-    case SocketKind::kUdp:
-      return SendUdp(socket, data, flags, destination, destination_length, ancillary, now);
-    case SocketKind::kPing:
-    case SocketKind::kRaw:
-      break;
+  // Linux: a stream's destination is ignored.
+  if (socket.kind == SocketKind::kTcp) return tcp_->Send(*socket.tcp, data, flags, now);
+  Endpoint storage;
+  const Result<const Endpoint*> to =
+      DecodeDestination(socket, destination, destination_length, &storage);
+  if (!to.ok()) return to.status();
+  if (socket.kind == SocketKind::kUdp) {
+    return udp_->Send(*socket.udp, data, *to, ancillary, flags, now);
   }
-  return Result<size_t>::Error(EOPNOTSUPP);
+  return raw_->Send(*socket.raw, data, *to, ancillary, flags, now);
 }
 
 }  // namespace userstack

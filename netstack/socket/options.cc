@@ -14,7 +14,7 @@ DatagramSocket* Sockets::Datagram(const Socket& socket) const {
       return socket.udp;
     case SocketKind::kPing:
     case SocketKind::kRaw:
-      break;
+      return socket.raw;
   }
   return nullptr;
 }
@@ -57,6 +57,11 @@ Status Sockets::SetOption(Socket& socket, int level, int name, const void* value
                           Instant now) {
   if (length > INT32_MAX) return Status(EINVAL);
   Status status(ENOPROTOOPT);
+  if (socket.raw != nullptr) {
+    // What only raw sockets know comes first; the rest is common.
+    status = raw_->SetOption(*socket.raw, level, name, value, length);
+    if (status.error() != ENOPROTOOPT) return status;
+  }
   switch (level) {
     case SOL_SOCKET:
       status = SetSocketOption(socket, name, value, length);
@@ -81,6 +86,10 @@ Status Sockets::SetOption(Socket& socket, int level, int name, const void* value
 Status Sockets::GetOption(Socket& socket, int level, int name, void* value, socklen_t* length,
                           Instant now) {
   if (*length > INT32_MAX) return Status(EINVAL);
+  if (socket.raw != nullptr) {
+    const Status status = raw_->GetOption(*socket.raw, level, name, value, length);
+    if (status.error() != ENOPROTOOPT) return status;
+  }
   switch (level) {
     case SOL_SOCKET:
       return GetSocketOption(socket, name, value, length);

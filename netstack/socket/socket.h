@@ -8,6 +8,7 @@
 
 #include "netstack/arena/list.h"
 #include "netstack/base/ip_address.h"
+#include "netstack/raw/raw.h"
 #include "netstack/ready/ready.h"
 #include "netstack/tcp/tcp.h"
 #include "netstack/udp/udp.h"
@@ -23,6 +24,7 @@ struct Socket {
   int protocol = 0;
   tcp::Connection* tcp = nullptr;
   UdpEndpoint* udp = nullptr;
+  RawEndpoint* raw = nullptr;  // kPing, kRaw
   Pollable pollable;
   uint64_t id = 0;  // unique in the stack's life; SO_COOKIE
 };

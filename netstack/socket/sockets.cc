@@ -22,11 +22,13 @@ Status WriteName(const Endpoint& endpoint, Family domain, sockaddr* address, soc
 
 }  // namespace
 
-void Sockets::Initialize(Core* core, Ip* ip, tcp::Tcp* tcp, Udp* udp, Datagrams* datagrams) {
+void Sockets::Initialize(Core* core, Ip* ip, tcp::Tcp* tcp, Udp* udp, Raw* raw,
+                         Datagrams* datagrams) {
   core_ = core;
   ip_ = ip;
   tcp_ = tcp;
   udp_ = udp;
+  raw_ = raw;
   datagrams_ = datagrams;
   const uint64_t limit =
       std::clamp<uint64_t>(core->arena->size() / 32 / sizeof(Socket), 64, uint64_t{1} << 20);
@@ -50,37 +52,56 @@ void Sockets::Delete(Socket* socket) {
   pool_.Delete(socket);
 }
 
+Status Sockets::MakeTransport(Socket* socket) {
+  switch (socket->kind) {
+    case SocketKind::kTcp: {
+      const auto made = tcp_->Create(socket->family, &socket->pollable);
+      socket->tcp = made.ok() ? *made : nullptr;
+      return made.status();
+    }
+    case SocketKind::kUdp: {
+      const auto made = udp_->Create(socket->family, &socket->pollable);
+      socket->udp = made.ok() ? *made : nullptr;
+      return made.status();
+    }
+    case SocketKind::kPing:
+    case SocketKind::kRaw: {
+      const auto made = raw_->Create(socket->family, static_cast<uint8_t>(socket->protocol),
+                                     socket->kind == SocketKind::kPing, &socket->pollable);
+      socket->raw = made.ok() ? *made : nullptr;
+      return made.status();
+    }
+  }
+  return Status(ESOCKTNOSUPPORT);
+}
+
 // Linux: inet_create. The order of the checks decides between the errors.
 Result<Socket*> Sockets::Create(int domain, int type, int protocol) {
   using Error = Result<Socket*>;
   if (domain != AF_INET && domain != AF_INET6) return Error::Error(EAFNOSUPPORT);
   if (protocol < 0 || protocol > 255) return Error::Error(EINVAL);
   const Family family = domain == AF_INET ? Family::kIpv4 : Family::kIpv6;
+  const int echo = domain == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6};
   SocketKind kind;
   if (type == SOCK_STREAM) {
     if (protocol != 0 && protocol != IPPROTO_TCP) return Error::Error(EPROTONOSUPPORT);
     kind = SocketKind::kTcp;
     protocol = IPPROTO_TCP;
+  } else if (type == SOCK_DGRAM && protocol == echo) {
+    kind = SocketKind::kPing;
   } else if (type == SOCK_DGRAM) {
     if (protocol != 0 && protocol != IPPROTO_UDP) return Error::Error(EPROTONOSUPPORT);
     kind = SocketKind::kUdp;
     protocol = IPPROTO_UDP;
+  } else if (type == SOCK_RAW) {
+    if (protocol == 0) return Error::Error(EPROTONOSUPPORT);
+    kind = SocketKind::kRaw;
   } else {
     return Error::Error(ESOCKTNOSUPPORT);
   }
   Socket* socket = New(kind, family, protocol);
   if (socket == nullptr) return Error::Error(ENOBUFS);
-  Status status;
-  if (kind == SocketKind::kTcp) {
-    const auto created = tcp_->Create(family, &socket->pollable);
-    status = created.status();
-    socket->tcp = created.ok() ? *created : nullptr;
-  } else {
-    const auto created = udp_->Create(family, &socket->pollable);
-    status = created.status();
-    socket->udp = created.ok() ? *created : nullptr;
-  }
-  if (!status.ok()) {
+  if (const Status status = MakeTransport(socket); !status.ok()) {
     Delete(socket);
     return status;
   }
@@ -97,6 +118,7 @@ void Sockets::Destroy(Socket* socket, Instant now) {
       break;
     case SocketKind::kPing:
     case SocketKind::kRaw:
+      raw_->Close(socket->raw, now);
       break;
   }
   Delete(socket);
@@ -131,7 +153,7 @@ Status Sockets::Shutdown(Socket& socket, int how, Instant now) {
       return udp_->Shutdown(*socket.udp, how);
     case SocketKind::kPing:
     case SocketKind::kRaw:
-      break;
+      return raw_->Shutdown(*socket.raw, how);
   }
   return Status(EOPNOTSUPP);
 }
@@ -151,7 +173,7 @@ Status Sockets::Receive(Socket& socket, const IoVector& data, int flags, Receive
       return udp_->Receive(*socket.udp, data, flags, message);
     case SocketKind::kPing:
     case SocketKind::kRaw:
-      break;
+      return raw_->Receive(*socket.raw, data, flags, message);
   }
   return Status(EOPNOTSUPP);
 }
@@ -164,7 +186,7 @@ Endpoint Sockets::Local(const Socket& socket) const {
       return udp_->local(*socket.udp);
     case SocketKind::kPing:
     case SocketKind::kRaw:
-      break;
+      return raw_->local(*socket.raw);
   }
   return {};
 }
@@ -174,21 +196,14 @@ Status Sockets::LocalName(const Socket& socket, sockaddr* address, socklen_t* le
 }
 
 Status Sockets::PeerName(const Socket& socket, sockaddr* address, socklen_t* length) const {
-  switch (socket.kind) {
-    case SocketKind::kTcp:
-      if (!tcp_->IsConnected(*socket.tcp)) return Status(ENOTCONN);
-      return WriteName(tcp_->remote(*socket.tcp), socket.family, address, length);
-    case SocketKind::kUdp:
-      // Linux: inet_getname asks for the port, so a peer with port 0 is none.
-      if (!udp_->IsConnected(*socket.udp) || udp_->remote(*socket.udp).port == 0) {
-        return Status(ENOTCONN);
-      }
-      return WriteName(udp_->remote(*socket.udp), socket.family, address, length);
-    case SocketKind::kPing:
-    case SocketKind::kRaw:
-      break;
+  const DatagramSocket* datagram = Datagram(socket);
+  if (datagram == nullptr) {
+    if (!tcp_->IsConnected(*socket.tcp)) return Status(ENOTCONN);
+    return WriteName(tcp_->remote(*socket.tcp), socket.family, address, length);
   }
-  return Status(ENOTCONN);
+  // Linux: inet_getname asks for the port, so a peer with port 0 is none.
+  if (!datagram->connected || datagram->remote.port == 0) return Status(ENOTCONN);
+  return WriteName(datagram->remote, socket.family, address, length);
 }
 
 bool Sockets::IsConnecting(const Socket& socket) const {
@@ -198,23 +213,31 @@ bool Sockets::IsConnecting(const Socket& socket) const {
 }
 
 Result<int> Sockets::Ioctl(Socket& socket, unsigned long request, Instant) {
-  const bool tcp = socket.kind == SocketKind::kTcp;
-  if (tcp && tcp_->IsListening(*socket.tcp)) return Result<int>::Error(EINVAL);
-  switch (request) {
-    case FIONREAD:  // SIOCINQ
-      return static_cast<int>(tcp ? tcp_->BytesReadable(*socket.tcp)
-                                  : udp_->NextDatagramSize(*socket.udp));
-    case TIOCOUTQ:  // SIOCOUTQ
-      return static_cast<int>(tcp ? tcp_->BytesInSendQueue(*socket.tcp)
-                                  : udp_->BytesInSendQueue(*socket.udp));
-    case SIOCOUTQNSD:
-      if (!tcp) break;
-      return static_cast<int>(tcp_->BytesUnsent(*socket.tcp));
-    case SIOCATMARK:
-      if (!tcp) break;
-      return tcp_->AtUrgentMark(*socket.tcp) ? 1 : 0;
+  if (const DatagramSocket* datagram = Datagram(socket)) {
+    const Packet* next = datagram->receive.front();
+    switch (request) {
+      case FIONREAD:  // SIOCINQ
+        if (next == nullptr) return 0;
+        return static_cast<int>(Datagrams::DatagramLength(*datagram, *next));
+      case TIOCOUTQ:  // SIOCOUTQ
+        return static_cast<int>(std::min<uint64_t>(datagram->bytes, INT32_MAX));
+    }
+    return Result<int>::Error(ENOTTY);
   }
-  return Result<int>::Error(ENOTTY);
+  switch (request) {
+    case FIONREAD:
+    case TIOCOUTQ:
+    case SIOCOUTQNSD:
+      if (tcp_->IsListening(*socket.tcp)) return Result<int>::Error(EINVAL);
+      break;
+    case SIOCATMARK:
+      return tcp_->AtUrgentMark(*socket.tcp) ? 1 : 0;
+    default:
+      return Result<int>::Error(ENOTTY);
+  }
+  if (request == FIONREAD) return static_cast<int>(tcp_->BytesReadable(*socket.tcp));
+  return static_cast<int>(request == TIOCOUTQ ? tcp_->BytesInSendQueue(*socket.tcp)
+                                              : tcp_->BytesUnsent(*socket.tcp));
 }
 
 void Sockets::CheckInvariants() const {
@@ -223,7 +246,10 @@ void Sockets::CheckInvariants() const {
     ++count;
     Check((s->tcp != nullptr) == (s->kind == SocketKind::kTcp), "socket: transport of its kind");
     Check((s->udp != nullptr) == (s->kind == SocketKind::kUdp), "socket: transport of its kind");
-    Check(s->udp == nullptr || s->udp->pollable == &s->pollable, "socket: readiness");
+    const bool raw = s->kind == SocketKind::kPing || s->kind == SocketKind::kRaw;
+    Check((s->raw != nullptr) == raw, "socket: transport of its kind");
+    const DatagramSocket* datagram = Datagram(*s);
+    Check(datagram == nullptr || datagram->pollable == &s->pollable, "socket: readiness");
   }
   Check(count == pool_.live(), "socket: all are listed");
 }

@@ -17,7 +17,7 @@ namespace userstack {
 
 class Sockets {
  public:
-  void Initialize(Core* core, Ip* ip, tcp::Tcp* tcp, Udp* udp, Datagrams* datagrams);
+  void Initialize(Core* core, Ip* ip, tcp::Tcp* tcp, Udp* udp, Raw* raw, Datagrams* datagrams);
 
   Result<Socket*> Create(int domain, int type, int protocol);
   void Destroy(Socket* socket, Instant now);
@@ -53,9 +53,10 @@ class Sockets {
                                     socklen_t length) const;
   Status ConnectTcp(Socket& socket, const sockaddr* address, socklen_t length, Instant now);
   Status DisconnectTcp(Socket& socket, Instant now);
-  Result<size_t> SendUdp(Socket& socket, const IoVector& data, int flags,
-                         const sockaddr* destination, socklen_t destination_length,
-                         const Ancillary* ancillary, Instant now);
+  // The name that a datagram is sent to: nothing (the peer), or *to.
+  Result<const Endpoint*> DecodeDestination(const Socket& socket, const sockaddr* destination,
+                                            socklen_t length, Endpoint* to) const;
+  Status MakeTransport(Socket* socket);
   SocketOptions& Options(Socket& socket);
   const SocketOptions& Options(const Socket& socket) const;
   void OptionsChanged(Socket& socket, Instant now);
@@ -94,6 +95,7 @@ class Sockets {
   Ip* ip_ = nullptr;
   tcp::Tcp* tcp_ = nullptr;
   Udp* udp_ = nullptr;
+  Raw* raw_ = nullptr;
   Datagrams* datagrams_ = nullptr;
   Pool<Socket> pool_;
   List<Socket, &Socket::node> all_;

@@ -46,7 +46,8 @@ bool Stack::Initialize(Arena* arena, const StackConfig& config, Instant now) {
   if (!ip_.Initialize(&core_, now) || !tcp_.Initialize(&core_, &ip_, now)) return false;
   datagrams_.Initialize(&core_, &ip_);
   if (!udp_.Initialize(&core_, &ip_, &datagrams_)) return false;
-  sockets_.Initialize(&core_, &ip_, &tcp_, &udp_, &datagrams_);
+  raw_.Initialize(&core_, &ip_, &datagrams_);
+  sockets_.Initialize(&core_, &ip_, &tcp_, &udp_, &raw_, &datagrams_);
   tcp_.SetDefaultCongestionControl(config.congestion_control);
   return true;
 }
@@ -64,6 +65,7 @@ void Stack::InputOne(Packet* packet, Instant now) {
       Deliver(packet, now);
       return;
     case IpVerdict::kIcmpError:
+      raw_.Input(*packet);  // raw ICMP sockets see the message itself
       OnIcmpError(ip_.icmp_error(), now);
       core_.packets.Release(packet);
       return;
@@ -72,6 +74,7 @@ void Stack::InputOne(Packet* packet, Instant now) {
 
 // The one protocol switch. Protocol numbers are a peer's byte, so what is not known is answered.
 void Stack::Deliver(Packet* packet, Instant now) {
+  const bool raw = raw_.Input(*packet);
   switch (packet->ip.protocol) {
     case IPPROTO_TCP:
       tcp_.Input(packet, now);
@@ -85,6 +88,8 @@ void Stack::Deliver(Packet* packet, Instant now) {
     case IPPROTO_IGMP:
       break;
     default:
+      if (raw) break;
+      core_.counters.Add(Counter::kIpInUnknownProtocols);
       ip_.SendUnreachable(*packet, Unreachable::kProtocol, now);
       break;
   }
@@ -92,6 +97,7 @@ void Stack::Deliver(Packet* packet, Instant now) {
 }
 
 void Stack::OnIcmpError(const IcmpError& error, Instant now) {
+  raw_.OnIcmpError(error, now);
   switch (error.protocol) {
     case IPPROTO_TCP:
       tcp_.OnIcmpError(error.local, error.remote, error.embedded, error.embedded_length,
@@ -156,6 +162,7 @@ bool Stack::RunDrained(Instant now) {
         udp_.OnFrameLeft(static_cast<UdpEndpoint*>(owner));
         break;
       case FrameOwnerKind::kRaw:
+        raw_.OnFrameLeft(static_cast<RawEndpoint*>(owner));
         break;
     }
   }
@@ -243,14 +250,15 @@ Result<int> Stack::Ioctl(Socket& socket, unsigned long request, Instant now) {
 bool Stack::IsConnecting(const Socket& socket) const { return sockets_.IsConnecting(socket); }
 
 bool Stack::HasUnfinishedWork(bool count_time_wait) const {
-  return tcp_.UnfinishedCount(count_time_wait) > 0 || udp_.HasFrames() || ip_.HasLooped() ||
-         ip_.HasQueuedOutput();
+  return tcp_.UnfinishedCount(count_time_wait) > 0 || udp_.HasFrames() || raw_.HasFrames() ||
+         ip_.HasLooped() || ip_.HasQueuedOutput();
 }
 
 void Stack::CheckInvariants() const {
   ip_.CheckInvariants();
   tcp_.CheckInvariants();
   udp_.CheckInvariants();
+  raw_.CheckInvariants();
   sockets_.CheckInvariants();
 }
 

@@ -102,6 +102,7 @@ class Stack {
   tcp::Tcp tcp_;
   Datagrams datagrams_;
   Udp udp_;
+  Raw raw_;
   Sockets sockets_;
   Instant now_;  // of the last call that said
 };

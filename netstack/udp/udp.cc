@@ -85,15 +85,6 @@ Status Udp::Shutdown(UdpEndpoint& endpoint, int how) {
   return endpoint.connected ? Status::Ok() : Status(ENOTCONN);
 }
 
-uint32_t Udp::NextDatagramSize(const UdpEndpoint& endpoint) const {
-  const Packet* packet = endpoint.receive.front();
-  return packet == nullptr ? 0 : Datagrams::DatagramLength(endpoint, *packet);
-}
-
-uint32_t Udp::BytesInSendQueue(const UdpEndpoint& endpoint) const {
-  return static_cast<uint32_t>(std::min<uint64_t>(endpoint.bytes, INT32_MAX));
-}
-
 Status Udp::SetOption(UdpEndpoint& endpoint, int name, const void* value, uint32_t length,
                       Instant now) {
   if (length < sizeof(int)) return Status(EINVAL);

@@ -41,8 +41,6 @@ class Udp {
 
   // ENOBUFS when the pool is exhausted.
   Result<UdpEndpoint*> Create(Family family, Pollable* pollable);
-  SocketOptions& options(UdpEndpoint& endpoint) { return endpoint.options; }
-  void OptionsChanged(UdpEndpoint& endpoint) { datagrams_->OnOptionsChanged(endpoint); }
   // EINVAL (bound already), EADDRNOTAVAIL, EADDRINUSE.
   Status Bind(UdpEndpoint& endpoint, const Endpoint& local);
   // Chooses source and port. EAGAIN (no port), EACCES, ENETUNREACH ...
@@ -59,10 +57,6 @@ class Udp {
 
   Endpoint local(const UdpEndpoint& endpoint) const { return endpoint.local; }
   Endpoint remote(const UdpEndpoint& endpoint) const { return endpoint.remote; }
-  bool IsConnected(const UdpEndpoint& endpoint) const { return endpoint.connected; }
-  int TakeError(UdpEndpoint& endpoint) { return datagrams_->TakeError(endpoint); }
-  uint32_t NextDatagramSize(const UdpEndpoint& endpoint) const;  // FIONREAD
-  uint32_t BytesInSendQueue(const UdpEndpoint& endpoint) const;  // SIOCOUTQ
   // IPPROTO_UDP level. EINVAL, ENOPROTOOPT.
   Status SetOption(UdpEndpoint& endpoint, int name, const void* value, uint32_t length,
                    Instant now);
