@@ -10,9 +10,7 @@
 namespace userstack::tcp {
 namespace {
 
-bool InQuickMode(const Connection& c) {
-  return c.tcp_options.ack_pinned || (c.quick_acks > 0 && !c.ping_pong);
-}
+bool InQuickMode(const Connection& c) { return c.quick_acks > 0 && !c.ping_pong; }
 
 }  // namespace
 

@@ -96,7 +96,6 @@ void SetCork(Context& context, Connection& c, bool on, Instant now) {
 void SetQuickAck(Context& context, Connection& c, int value, Instant now) {
   if (value == 0) {
     c.ping_pong = true;
-    c.tcp_options.ack_pinned = false;
     return;
   }
   c.ping_pong = false;
@@ -134,6 +133,13 @@ Status SetCongestion(Connection& c, const void* value, uint32_t length) {
   if (length == 0) return Status(EINVAL);
   if (!ParseCongestionName(static_cast<const char*>(value), length, &kind)) return Status(ENOENT);
   if (kind != c.congestion.kind) StartCongestion(c.congestion, kind, c.mss, true);
+  return Status::Ok();
+}
+
+// Linux: thin dupack is accepted without effect; linear time-outs matter to thin streams only.
+Status SetThin(TcpOptionState& o, uint8_t bit, int value) {
+  if (value < 0 || value > 1) return Status(EINVAL);
+  o.thin_flags = static_cast<uint8_t>((o.thin_flags & ~bit) | (value != 0 ? bit : 0));
   return Status::Ok();
 }
 
@@ -179,11 +185,7 @@ Status SetInteger(Context& context, Connection& c, int name, int value, Instant 
       return Status::Ok();
     case TCP_THIN_LINEAR_TIMEOUTS:
     case TCP_THIN_DUPACK:
-      // Linux: thin dupack is accepted without effect; linear time-outs only for thin streams.
-      if (value < 0 || value > 1) return Status(EINVAL);
-      o.thin_flags = static_cast<uint8_t>((o.thin_flags & ~(name == TCP_THIN_DUPACK ? 2 : 1)) |
-                                          (value != 0 ? (name == TCP_THIN_DUPACK ? 2 : 1) : 0));
-      return Status::Ok();
+      return SetThin(o, name == TCP_THIN_DUPACK ? 2 : 1, value);
     case TCP_FASTOPEN:
       // Accepted as Linux does; without a server key no SYN carries data.
       if (value < 0 || (c.state != State::kListen && c.state != State::kClosed)) {

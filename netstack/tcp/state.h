@@ -150,7 +150,6 @@ enum class RetransmitTimer : uint8_t { kNone, kRetransmit, kWindowProbe };
 struct TcpOptionState {
   bool no_delay = false;
   bool cork = false;
-  bool ack_pinned = false;        // TCP_QUICKACK set: quick acknowledgments pinned
   bool linger2_disabled = false;  // TCP_LINGER2 < 0
   uint8_t syn_count = 0;          // TCP_SYNCNT
   uint8_t keep_alive_count = 0;

@@ -199,6 +199,7 @@ class TcpScript : public ::testing::Test {
 // The `n` th byte of the pattern that transfers send.
 uint8_t PatternByte(size_t n);
 IpAddress Address(const char* text);
+MacAddress MacOf(const IpAddress& address);  // of the fixture's stations
 // The TCP segment in an IPv4 or IPv6 frame; false for everything else.
 bool ParseSeg(const WireFrame& frame, Seg* seg);
 
