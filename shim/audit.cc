@@ -95,6 +95,7 @@ void OnCheckFailed() {
 }
 
 bool AuditAfterDeath() {
+  const unsigned mended = RepairLists();
   int pidfd = -1;
   const long pid = SpawnAuditor(&pidfd);
   const bool sound = pid > 0 && WaitForAuditor(pid, pidfd);
@@ -106,7 +107,8 @@ bool AuditAfterDeath() {
     WakeEverybody();
     return false;
   }
-  Log(LogLevel::kInfo, "a process died inside the stack; the audit found it sound");
+  Log(LogLevel::kInfo, "a process died inside the stack; %u list mended, the audit found it sound",
+      mended);
   RecountReferences(MonotonicNow());
   WakeEverybody();
   return true;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "netstack/base/check.h"
 #include "shim/internal.h"
@@ -40,11 +41,15 @@ void DestroyEpoll(WatchSet* set) {
 }
 
 void Destroy(Description* description, Instant now) {
-  if (description->socket != nullptr) {
-    DropWatchesOf(description->socket->pollable);
-    g_shared->stack->DestroySocket(description->socket, now);
+  // Taken out before it is destroyed: who dies in between loses it, and nobody destroys it twice.
+  Socket* const socket = std::exchange(description->socket, nullptr);
+  WatchSet* const epoll = std::exchange(description->epoll, nullptr);
+  KeepStoreOrder();
+  if (socket != nullptr) {
+    DropWatchesOf(socket->pollable);
+    g_shared->stack->DestroySocket(socket, now);
   }
-  if (description->epoll != nullptr) DestroyEpoll(description->epoll);
+  if (epoll != nullptr) DestroyEpoll(epoll);
   description->node.Unlink();
   g_shared->descriptions.Delete(description);
 }

@@ -130,6 +130,11 @@ void UnlockShared();
 // Locks like a mutex of another purpose (the pump's lease); true when the owner before died.
 bool LockRobust(pthread_mutex_t* mutex);
 
+// --- repair (repair.cc) ---
+// Finds the list that a dead owner left in the middle of a change, and mends it. Returns how many
+// nodes were mended (at most one per death).
+unsigned RepairLists();
+
 // --- audit (audit.cc) ---
 // After the death of a process that held the lock: true when the stack can be used.
 bool AuditAfterDeath();
@@ -172,6 +177,7 @@ void DropAbandonedWait();
 // --- pump (pump.cc) ---
 void EnsurePump();
 void RingPump();
+void ForgetPump();  // in a forked child
 // A newcomer that cannot share this stack wants its device. True: nobody else uses it, and it will
 // be free soon.
 bool YieldToNewcomer();

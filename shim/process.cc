@@ -91,6 +91,7 @@ void BecomeChild() {
   state.tid = 0;
   g_local.pid = static_cast<pid_t>(RawSyscall(SYS_getpid));
   g_local.pump_started.store(false);
+  ForgetPump();
   g_local.fork_mark->store(1);
   for (int fd = NextInternalDescriptor(0); fd >= 0; fd = NextInternalDescriptor(fd + 1)) {
     if (!IsShared(fd)) CloseInternal(fd);

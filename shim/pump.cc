@@ -41,6 +41,12 @@ class Pump {
  public:
   // Works until `done` (a successor's) says so; a thread of a program never returns.
   void Run(bool successor, Instant deadline);
+  // A forked child: what its parent's pump watched is the parent's.
+  void Forget() {
+    epoll_ = -1;
+    for (Watched& watched : watched_) watched = {};
+    yielding_ = false;
+  }
   // A newcomer that cannot share this stack wants its device. True: a successor will give way.
   bool Yield() {
     yielding_ = successor_;
@@ -58,7 +64,9 @@ class Pump {
   void HandleEvents();
   void UpdateWatches();
   void WatchProcess(pid_t pid);
-  void Bury(Watched& watched);
+  void Unwatch(Watched& watched);
+  void BuryIfDead(pid_t pid);
+  void Bury(pid_t pid);
   void ReportProblem();
 
   int epoll_ = -1;
@@ -108,10 +116,7 @@ void Pump::Stop() {
     t_state.sleeper = nullptr;
     Leave(now);
   }
-  for (Watched& watched : watched_) {
-    if (watched.pid != 0) CloseInternal(watched.descriptor);
-    watched = {};
-  }
+  for (Watched& watched : watched_) Unwatch(watched);
   if (epoll_ >= 0) CloseInternal(epoll_);
   epoll_ = -1;
 }
@@ -242,17 +247,34 @@ void Pump::HandleEvents() {
     if (events[i].data.u64 == kListenerKey) {
       ServeNewcomer();
     } else {
-      Bury(watched_[events[i].data.u64]);
+      BuryIfDead(static_cast<pid_t>(events[i].data.u64));
     }
   }
 }
 
-// The process behind `watched` has ended.
-void Pump::Bury(Watched& watched) {
-  const pid_t pid = watched.pid;
-  CloseInternal(watched.descriptor);  // and out of the epoll set
+// Out of the epoll set by name: a child that was forked in between may hold the pidfd as well, and
+// then closing our number does not take it out.
+void Pump::Unwatch(Watched& watched) {
+  if (watched.pid == 0) return;
+  RawSyscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_DEL, watched.descriptor, 0);
+  CloseInternal(watched.descriptor);
   watched = {};
-  if (pid == 0) return;
+}
+
+void Pump::BuryIfDead(pid_t pid) {
+  for (Watched& watched : watched_) {
+    if (watched.pid != pid) continue;
+    pollfd entry{watched.descriptor, POLLIN, 0};
+    timespec zero{};
+    if (RawSyscall(SYS_ppoll, Word(&entry), 1, Word(&zero), 0, 8) != 1) return;
+    Unwatch(watched);
+    Bury(pid);
+    return;
+  }
+}
+
+// The process has ended.
+void Pump::Bury(pid_t pid) {
   Instant now;
   if (!Enter(&now)) return;
   for (Process* process : g_shared->processes) {
@@ -268,15 +290,14 @@ void Pump::WatchProcess(pid_t pid) {
   if (free == std::end(watched_)) return;
   const long pidfd = RawSyscall(kPidfdOpen, pid, 0);
   if (pidfd == -ESRCH) {
-    *free = {pid, -1};
-    Bury(*free);
+    Bury(pid);
     return;
   }
   if (pidfd < 0) return;
   const int moved = MoveInternal(static_cast<int>(pidfd));
   if (moved < 0) return;
   *free = {pid, moved};
-  epoll_event event{EPOLLIN, {.u64 = static_cast<uint64_t>(free - watched_)}};
+  epoll_event event{EPOLLIN, {.u64 = static_cast<uint64_t>(pid)}};
   RawSyscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_ADD, moved, Word(&event));
 }
 
@@ -298,9 +319,7 @@ void Pump::UpdateWatches() {
   }
   Leave(now);
   for (Watched& watched : watched_) {
-    if (watched.pid == 0 || std::find(pids, pids + count, watched.pid) != pids + count) continue;
-    CloseInternal(watched.descriptor);
-    watched = {};
+    if (std::find(pids, pids + count, watched.pid) == pids + count) Unwatch(watched);
   }
   for (size_t i = 0; i < count; ++i) {
     const bool known = std::any_of(std::begin(watched_), std::end(watched_),
@@ -352,6 +371,8 @@ void EnsurePump() {
         error);
   }
 }
+
+void ForgetPump() { g_pump.Forget(); }
 
 bool YieldToNewcomer() { return g_pump.Yield(); }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "netstack/arena/arena.h"
+#include "netstack/arena/list.h"
 
 namespace userstack {
 
@@ -33,6 +34,7 @@ class HashTable {
     n.hash = hash;
     n.next = head;
     n.linked = true;
+    KeepStoreOrder();  // the chain is whole at every moment
     head = object;
     ++size_;
   }

@@ -1,12 +1,21 @@
 // List<T, &T::node>: an intrusive, circular, doubly linked list. An object is on at most one list
 // per node. The list never owns its objects. A node knows whether it is linked, so that unlinking
 // needs no list.
+//
+// A process may die between any two stores, and the others go on with the list. So a change begins
+// by marking its node (the lowest bit of `previous`) and ends by unmarking it, the stores keep
+// their order, and the forward chain is whole at every moment: whoever finds the one marked node
+// can finish the change, or undo it (RepairNode).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace userstack {
+
+// The compiler keeps the stores before it before those after it. No instruction.
+inline void KeepStoreOrder() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 struct ListNode {
   ListNode* previous = nullptr;
@@ -20,11 +29,40 @@ struct ListNode {
   // A no-op when not linked.
   void Unlink() {
     if (!linked()) return;
-    previous->next = next;
-    next->previous = previous;
-    previous = next = nullptr;
+    ListNode* const before = previous;
+    previous = Marked(before);
+    KeepStoreOrder();
+    next->previous = before;
+    KeepStoreOrder();
+    before->next = next;
+    KeepStoreOrder();
+    next = nullptr;
+    KeepStoreOrder();
+    previous = nullptr;
   }
+
+  static ListNode* Marked(ListNode* n) {
+    return reinterpret_cast<ListNode*>(reinterpret_cast<uintptr_t>(n) | 1);
+  }
+  static ListNode* Unmarked(ListNode* n) {
+    return reinterpret_cast<ListNode*>(reinterpret_cast<uintptr_t>(n) & ~uintptr_t{1});
+  }
+  bool is_marked() const { return (reinterpret_cast<uintptr_t>(previous) & 1) != 0; }
 };
+
+// Finishes or undoes the change in the middle of which `n`, which is marked, was left.
+inline void RepairNode(ListNode* n) {
+  ListNode* const before = ListNode::Unmarked(n->previous);
+  ListNode* const after = n->next;
+  if (after != nullptr && before->next == n) {  // it is on the list: finish inserting it
+    after->previous = n;
+    n->previous = before;
+    return;
+  }
+  if (after != nullptr && after->previous == n) after->previous = before;
+  n->next = nullptr;
+  n->previous = nullptr;
+}
 
 template <typename T, ListNode T::*node>
 class List {
@@ -80,10 +118,15 @@ class List {
     return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(n) - offset);
   }
   static void InsertBetween(ListNode* n, ListNode* before, ListNode* after) {
-    n->previous = before;
+    n->previous = ListNode::Marked(before);
+    KeepStoreOrder();
     n->next = after;
+    KeepStoreOrder();
     before->next = n;
+    KeepStoreOrder();
     after->previous = n;
+    KeepStoreOrder();
+    n->previous = before;
   }
 
   ListNode head_;

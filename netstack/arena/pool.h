@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "netstack/arena/arena.h"
+#include "netstack/arena/list.h"
 #include "netstack/base/check.h"
 
 namespace userstack {
@@ -30,6 +31,7 @@ class Pool {
     if (live_ >= limit_ || (free_ == nullptr && !Grow())) return nullptr;
     Free* slot = free_;
     free_ = slot->next;
+    KeepStoreOrder();  // dying here loses the object, and never hands it out twice
     ++live_;
     return new (slot) T(std::forward<Args>(args)...);
   }
@@ -38,6 +40,7 @@ class Pool {
     object->~T();
     auto* slot = new (static_cast<void*>(object)) Free;
     slot->next = free_;
+    KeepStoreOrder();
     free_ = slot;
     Check(live_ > 0, "pool: delete without new");
     --live_;
@@ -61,6 +64,7 @@ class Pool {
     for (uint32_t i = slab_objects_; i-- > 0;) {
       auto* slot = new (memory + i * kStride) Free;
       slot->next = free_;
+      KeepStoreOrder();
       free_ = slot;
     }
     return true;

@@ -111,6 +111,119 @@ TEST(Death, StackThatIsTornAnswersThatItIsDown) {
   EXPECT_EQ(child.Wait(), 0);
 }
 
+// Children do what calls do, and are killed at any instruction; the survivors must neither hang nor
+// lose what is theirs.
+TEST(Death, KilledAtAnyInstructionTheOthersGoOn) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    const int fd = NewSocket();
+    std::mt19937 random(4711);
+    for (int round = 0; round < 60; ++round) {
+      std::vector<pid_t> victims;
+      for (unsigned i = 0; i < 3; ++i) {
+        const pid_t pid = ForkAttached();
+        if (pid == 0) {
+          for (;;) {
+            CloseSocket(NewSocket());
+            Session session;
+            Signal(30 + i);
+            ChannelWatch watch(session, 40 + i);
+            watch.Await(Fake().channels[40 + i].arrived + 1, In(Duration::Microseconds(200)));
+            if (session.failed()) _exit(1);
+          }
+        }
+        victims.push_back(pid);
+      }
+      const Instant end = In(Duration::Microseconds(200 + random() % 3000));
+      uint64_t calls = 0;
+      while (MonotonicNow() < end || calls < 20) {
+        CloseSocket(NewSocket());
+        Session session;
+        EXPECT_FALSE(session.failed());
+        if (session.failed()) return 1;
+        for (unsigned i = 0; i < 3; ++i) Signal(40 + i);
+        ++calls;
+      }
+      for (const pid_t pid : victims) kill(pid, SIGKILL);
+      for (const pid_t pid : victims) EXPECT_EQ(ExitCode(pid), 128 + SIGKILL);
+    }
+    EXPECT_TRUE(Eventually([&] { return References(fd) == 1; }));
+    // One that dies between taking an object from its pool and listing it loses the object.
+    constexpr unsigned kLost = 10;
+    EXPECT_TRUE(Eventually([&] {
+      Session session;
+      return CurrentShared().sleepers.live() <= 2 + kLost && Fake().sockets.live() <= 1 + kLost;
+    }));
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+struct Item {
+  ListNode node;
+};
+using Items = List<Item, &Item::node>;
+
+// The stores of a change in their order; a death leaves the first `n` of them.
+void InsertInSteps(ListNode* n, ListNode* before, ListNode* after, int steps) {
+  if (steps > 0) n->previous = ListNode::Marked(before);
+  if (steps > 1) n->next = after;
+  if (steps > 2) before->next = n;
+  if (steps > 3) after->previous = n;
+}
+
+void UnlinkInSteps(ListNode* n, int steps) {
+  ListNode* const before = n->previous;
+  ListNode* const after = n->next;
+  if (steps > 0) n->previous = ListNode::Marked(before);
+  if (steps > 1) after->previous = before;
+  if (steps > 2) before->next = after;
+  if (steps > 3) n->next = nullptr;
+}
+
+void ExpectWhole(const Items& items, size_t count) {
+  size_t forward = 0;
+  size_t backward = 0;
+  for (Item* i = items.front(); i != nullptr; i = items.Next(i)) ++forward;
+  for (Item* i = items.back(); i != nullptr; i = items.Previous(i)) ++backward;
+  EXPECT_EQ(forward, count);
+  EXPECT_EQ(backward, count);
+}
+
+TEST(Repair, MendsAnInsertionCutAfterAnyStore) {
+  for (int steps = 1; steps <= 4; ++steps) {
+    Items items;
+    Item a;
+    Item b;
+    Item inserted;
+    items.PushBack(&a);
+    items.PushBack(&b);
+    InsertInSteps(&inserted.node, &a.node, &b.node, steps);
+    RepairNode(&inserted.node);
+    EXPECT_FALSE(inserted.node.is_marked());
+    EXPECT_EQ(inserted.node.linked(), steps > 2);
+    ExpectWhole(items, steps > 2 ? 3 : 2);
+  }
+}
+
+TEST(Repair, MendsARemovalCutAfterAnyStore) {
+  for (int steps = 1; steps <= 4; ++steps) {
+    Items items;
+    Item a;
+    Item removed;
+    Item b;
+    items.PushBack(&a);
+    items.PushBack(&removed);
+    items.PushBack(&b);
+    UnlinkInSteps(&removed.node, steps);
+    RepairNode(&removed.node);
+    EXPECT_FALSE(removed.node.is_marked());
+    EXPECT_EQ(removed.node.linked(), steps <= 2);
+    ExpectWhole(items, steps <= 2 ? 3 : 2);
+  }
+}
+
 TEST(Death, AnotherProcessPumpsWhenThePumpIsKilled) {
   const std::string name = DeviceName();
   int ready[2];
