@@ -75,6 +75,23 @@ class Peer:
         sock, _ = self.sockets[listener].accept()
         self.add(name, sock)
 
+    def do_try_accept(self, listener, name):
+        self.sockets[listener].settimeout(0)
+        try:
+            sock, _ = self.sockets[listener].accept()
+        except BlockingIOError:
+            return "none"
+        finally:
+            self.sockets[listener].settimeout(TIMEOUT)
+        self.add(name, sock)
+
+    def do_try_recv(self, name):
+        self.sockets[name].settimeout(0)
+        try:
+            return described(self.sockets[name].recv(4096))
+        finally:
+            self.sockets[name].settimeout(TIMEOUT)
+
     def do_accept_from(self, listener, name):
         sock, address = self.sockets[listener].accept()
         self.add(name, sock)
