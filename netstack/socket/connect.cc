@@ -84,7 +84,8 @@ Status Sockets::ConnectTcp(Socket& socket, const sockaddr* address, socklen_t le
   if (SockaddrFamily(address, length).value() == AF_UNSPEC) return DisconnectTcp(socket, now);
   const Result<Endpoint> remote = DecodeForConnect(socket, address, length);
   const tcp::Connection& c = *socket.tcp;
-  const bool fresh = c.state == tcp::State::kClosed && !c.connecting && !c.connected;
+  const bool fresh =
+      c.state == tcp::State::kClosed && !c.connecting && !c.connected && !c.disconnecting;
   // Linux (__inet_stream_connect): an earlier call's outcome comes before the look at the address.
   if (!remote.ok() && !fresh) return tcp_->Connect(*socket.tcp, {}, now);
   if (!remote.ok()) return remote.status();

@@ -83,6 +83,11 @@ Status Shutdown(Context& context, Connection& c, int how, Instant now) {
     case State::kClosing:
       break;
   }
+  if (c.connecting) {  // nobody will ask for the outcome any more
+    c.connecting = false;
+    c.disconnecting = c.state == State::kClosed || c.state == State::kSynReceived;
+    c.connected = !c.disconnecting;
+  }
   c.receive_shut |= read;
   c.send_shut |= write;
   if (write) QueueFin(context, c, now);

@@ -22,7 +22,6 @@ void ForgetConnection(Context& context, Connection& c) {
   ClearReceiveQueues(context, c);
   c.send = {};
   c.receive = {};
-  c.receive_shut = c.send_shut = false;
   c.error = c.soft_error = 0;
   c.retransmit_hint = nullptr;
   c.duplicate_acks = 0;
@@ -54,6 +53,7 @@ void ForgetConnection(Context& context, Connection& c) {
 // What the state of an earlier call means for this one (Linux: inet_stream_connect). A failure that
 // is reported leaves the socket as if it were new (tcp_disconnect).
 Result<bool> EarlierOutcome(Context& context, Connection& c, Instant now) {
+  if (c.disconnecting) return Status(EINVAL);
   if (c.connecting) {
     if (c.state == State::kSynSent || c.state == State::kSynReceived) {
       return Status(EALREADY);
@@ -190,7 +190,9 @@ Status Disconnect(Context& context, Connection& c, Instant now) {
   const int error = c.error;
   ForgetConnection(context, c);
   c.error = error;
-  c.connecting = c.connected = false;
+  // Linux: connect alone leaves an earlier shutdown standing.
+  c.receive_shut = c.send_shut = false;
+  c.connecting = c.connected = c.disconnecting = false;
   if (!c.port_bound) ReleasePort(context, c);
   UnbindTuple(c);
   if (c.port == nullptr) c.tuple.local_port = 0;

@@ -41,7 +41,8 @@ Result<size_t> ReceiveUrgent(Context& context, Connection& c, const IoVector& da
 
 // What a read returns when there are no bytes (Linux: tcp_recvmsg_locked).
 Result<size_t> WhyNothing(Connection& c) {
-  if (c.receive.fin_received && c.error == 0) return size_t{0};
+  // SOCK_DONE: the end was seen, an error stays for another call.
+  if (c.receive.fin_received) return size_t{0};
   if (c.error != 0) return Status(std::exchange(c.error, 0));
   if (c.receive_shut) return size_t{0};
   if (c.state == State::kClosed) return Status(ENOTCONN);

@@ -186,8 +186,10 @@ struct Connection {
   bool in_accept_queue = false;
   bool connecting = false;  // Connect was called and its outcome not yet told
   bool connected = false;   // its success was told, or it was accepted (SS_CONNECTED)
-  int error = 0;            // SO_ERROR, read and cleared
-  int soft_error = 0;       // what to report if it times out (RFC 5461)
+  // Shut down between a failure and its telling: of no use until Disconnect (SS_DISCONNECTING).
+  bool disconnecting = false;
+  int error = 0;       // SO_ERROR, read and cleared
+  int soft_error = 0;  // what to report if it times out (RFC 5461)
 
   SocketOptions options;
   TcpOptionState tcp_options;

@@ -92,7 +92,7 @@ Status Tcp::Connect(Connection& c, const Endpoint& remote, Instant now) {
 Status Tcp::Disconnect(Connection& c, Instant now) { return tcp::Disconnect(context_, c, now); }
 
 Status Tcp::Listen(Connection& c, int backlog, Instant now) {
-  if (c.connecting || c.connected) return Status(EINVAL);
+  if (c.connecting || c.connected || c.disconnecting) return Status(EINVAL);
   if (c.state != State::kClosed && c.state != State::kListen) return Status(EINVAL);
   return StartListening(context_, c, backlog, now);
 }

@@ -78,6 +78,9 @@ def run_program(program, control, environment):
 
 def program_process(mode, library, program, control, ready, go):
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    for name in os.environ:
+        if name.startswith("DIFFERENTIAL_"):
+            environment[name] = os.environ[name]
     if mode == "native":
         unshare_network()
         os.write(ready, b"x")
