@@ -127,8 +127,9 @@ void InitializeLock(pthread_mutex_t* mutex);
 // False: the stack is lost; the lock is not held then. The caller has set t_state.in_session.
 bool LockShared();
 void UnlockShared();
-// Locks like a mutex of another purpose (the pump's lease); true when the owner before died.
-bool LockRobust(pthread_mutex_t* mutex);
+// Tries for so long to take a mutex of another purpose (the pump's lease): *got. True when the
+// owner before died.
+bool LockRobust(pthread_mutex_t* mutex, Duration patience, bool* got);
 
 // --- repair (repair.cc) ---
 // Finds the list that a dead owner left in the middle of a change, and mends it. Returns how many
@@ -187,7 +188,9 @@ void PumpUntilDone(Instant deadline);
 // --- processes (process.cc) ---
 Process* NewProcess(pid_t pid);
 uint64_t StartTimeOf(pid_t pid);  // 0: unknown
-bool IsStopped(pid_t pid);        // by SIGSTOP or a tracer
+// The main thread has ended by pthread_exit and all others but one have ended too.
+bool IsLastThread();
+bool IsStopped(pid_t pid);  // by SIGSTOP or a tracer
 // With the lock: records of live processes, those reserved for children being forked included.
 unsigned AttachedProcesses();
 void ReapProcess(Process& process, Instant now);

@@ -2,6 +2,7 @@
 // (at any instruction); the next owner audits before it goes on. A short spin comes before the
 // sleep: sessions last microseconds.
 #include <cerrno>
+#include <ctime>
 
 #include "netstack/base/check.h"
 #include "shim/internal.h"
@@ -53,9 +54,12 @@ bool LockShared() {
 
 void UnlockShared() { pthread_mutex_unlock(&g_shared->lock); }
 
-bool LockRobust(pthread_mutex_t* mutex) {
-  const int result = pthread_mutex_lock(mutex);
+bool LockRobust(pthread_mutex_t* mutex, Duration patience, bool* got) {
+  const Instant until = MonotonicNow() + patience;
+  const timespec deadline{until.nanoseconds / 1'000'000'000, until.nanoseconds % 1'000'000'000};
+  const int result = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &deadline);
   if (result == EOWNERDEAD) pthread_mutex_consistent(mutex);
+  *got = result == 0 || result == EOWNERDEAD;
   return result == EOWNERDEAD;
 }
 

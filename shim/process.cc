@@ -130,6 +130,17 @@ bool IsStopped(pid_t pid) {
   return field != nullptr && (*field == 'T' || *field == 't');
 }
 
+bool IsLastThread() {
+  char buffer[1024];
+  const char* field = StatAfterName(g_local.pid, buffer);
+  if (field == nullptr || *field != 'Z') return false;
+  for (int number = 3; field != nullptr && number < 20; ++number) {
+    field = strchr(field, ' ');
+    if (field != nullptr) ++field;
+  }
+  return field != nullptr && strtoul(field, nullptr, 10) == 2;
+}
+
 Process* NewProcess(pid_t pid) {
   Process* process = FreeProcess();
   if (process == nullptr) return nullptr;

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
 #include "shim/internal.h"
@@ -29,6 +30,8 @@ constexpr Duration kTick = Duration::Milliseconds(1);
 constexpr Duration kShortestTick = Duration::Microseconds(100);
 constexpr int kQuietTicksBeforeParking = 8;
 constexpr Duration kParkedCheck = Duration::Seconds(2);
+// So often an idle pump looks whether it is the last thread of its process.
+constexpr Duration kLongestSleep = Duration::Seconds(2);
 constexpr size_t kStackBytes = 256 << 10;
 constexpr uint64_t kListenerKey = ~uint64_t{0};
 
@@ -73,11 +76,18 @@ class Pump {
   uint64_t generation_ = 0;
   uint64_t sessions_ = 0;
   int quiet_ticks_ = 0;
+  Instant looked_;  // whether it is the last thread
   bool problem_reported_ = false;
   bool successor_ = false;
   bool yielding_ = false;
   Watched watched_[kMaxProcesses];
 };
+
+// glibc counts the pump among the program's threads, so it does not end the process when the last
+// of them ends.
+void EndWithLastThread() {
+  if (IsLastThread()) exit(0);
+}
 
 bool Enter(Instant* now) {
   if (!EnterStack()) return false;
@@ -230,10 +240,14 @@ void Pump::Sleep(Instant until, bool watch_device) {
     if (__atomic_load_n(&g_shared->device_busy, __ATOMIC_RELAXED)) entries[2].events |= POLLOUT;
   }
   timespec timeout{};
-  const int64_t left = (until - MonotonicNow()).nanoseconds;
+  const Instant now = MonotonicNow();
+  const int64_t left = (std::min(until, now + kLongestSleep) - now).nanoseconds;
   if (left > 0) timeout = {left / 1'000'000'000, left % 1'000'000'000};
-  const long ready =
-      RawSyscall(SYS_ppoll, Word(entries), 3, until.is_never() ? 0 : Word(&timeout), 0, 8);
+  const long ready = RawSyscall(SYS_ppoll, Word(entries), 3, Word(&timeout), 0, 8);
+  if (now - looked_ >= kLongestSleep && !successor_) {
+    looked_ = now;
+    EndWithLastThread();
+  }
   if (ready <= 0) return;
   if (entries[0].revents != 0) DrainDoorbell();
   if (entries[1].revents != 0) HandleEvents();
@@ -331,10 +345,17 @@ void Pump::UpdateWatches() {
 constinit Pump g_pump;
 
 // The lease outlives nobody: a process that ends without giving it back passes it on.
-void Serve(bool successor, Instant deadline) {
-  if (LockRobust(&g_shared->pump_lock)) {
-    Log(LogLevel::kDebug, "the process that pumped has ended; taking over");
+void TakeLease(bool successor) {
+  for (bool got = false; !got;) {
+    if (LockRobust(&g_shared->pump_lock, kLongestSleep, &got)) {
+      Log(LogLevel::kDebug, "the process that pumped has ended; taking over");
+    }
+    if (!got && !successor) EndWithLastThread();
   }
+}
+
+void Serve(bool successor, Instant deadline) {
+  TakeLease(successor);
   __atomic_add_fetch(&g_shared->process_generation, 1, __ATOMIC_ACQ_REL);
   g_pump.Run(successor, deadline);
   pthread_mutex_unlock(&g_shared->pump_lock);
