@@ -8,7 +8,7 @@ namespace userstack::tcp {
 namespace {
 
 // Linux: tcp_check_urg.
-void Announce(Connection& c, const Segment& segment) {
+void Announce(Context& context, Connection& c, const Segment& segment) {
   const SeqNum at = segment.urgent;
   if (c.receive.copied.After(at)) return;  // read already
   if (at.Before(c.receive.next)) return;   // a replay
@@ -16,8 +16,8 @@ void Announce(Connection& c, const Segment& segment) {
   // Another urgent byte while the mark of the last stands at the reader: the last one is lost, so
   // skip it in the stream, unless it is inline.
   if (c.receive.urgent == c.receive.copied && c.urgent != Urgent::kNone &&
-      !c.options.out_of_band_inline && c.receive.copied.Before(c.receive.next)) {
-    c.receive.copied = c.receive.copied + 1;
+      !c.options.out_of_band_inline && ReceivedBytes(c) > 0) {
+    ConsumeReceived(context, c, 1);
   }
   c.urgent = Urgent::kExpected;
   c.receive.urgent = at;
@@ -29,7 +29,7 @@ void ProcessUrgent(Context& context, Connection& c, const Segment& segment) {
   if (segment.Has(wire::kTcpUrgent)) {
     const Urgent before = c.urgent;
     const SeqNum mark = c.receive.urgent;
-    Announce(c, segment);
+    Announce(context, c, segment);
     if (c.urgent == Urgent::kExpected && (before != c.urgent || mark != c.receive.urgent)) {
       PublishReadiness(context, c, kEventPriority);
     }
