@@ -54,19 +54,19 @@ bool AcceptsText(State state) {
   return false;
 }
 
-// Whether the buffer takes the packet. In-order data within a promised window is only refused when
-// the memory behind it exceeds the buffer twice over. Linux (tcp_try_rmem_schedule): what is out of
-// order may exceed it by one packet, so that a buffer smaller than a packet still takes one.
+// Whether the buffer takes the packet. Linux (tcp_try_rmem_schedule): a queue that is not over its
+// limit takes one more packet, however large, so that a buffer smaller than a packet still makes
+// progress. In-order data within a promised window is only refused when the memory behind it exceeds
+// the buffer twice over and somebody can make room by reading.
 bool HasReceiveRoom(Context& context, Connection& c, const Segment& segment, bool in_order) {
+  if (!in_order && context.core->buffers.under_pressure()) return false;
   const uint64_t buffer = c.options.receive_buffer;
-  if (!in_order) {
-    if (context.core->buffers.under_pressure()) return false;
-    if (c.received_memory <= buffer) return true;
-  }
+  if (c.received_memory <= buffer) return true;
   const uint32_t memory = MemoryOf(*segment.packet);
   const uint64_t limit = in_order ? 2 * buffer + kLargeBufferBytes : buffer;
   if (c.received_memory + memory <= limit) return true;
-  return PruneReordered(context, c, memory, static_cast<uint32_t>(limit));
+  if (PruneReordered(context, c, memory, static_cast<uint32_t>(limit))) return true;
+  return in_order && c.received.empty();
 }
 
 // Cuts the segment to [RCV.NXT, right edge). False: nothing new is left.

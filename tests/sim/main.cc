@@ -56,6 +56,7 @@ bool Parse(int argc, char** argv, Arguments* out) {
 
 struct Totals {
   uint64_t runs = 0, frames = 0, bytes = 0;
+  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, refused = 0;
   int64_t virtual_seconds = 0;
 };
 
@@ -72,6 +73,10 @@ bool RunOne(Kind kind, uint64_t seed, const Arguments& arguments, Totals* totals
   ++totals->runs;
   totals->frames += outcome.frames;
   totals->bytes += outcome.bytes;
+  totals->retransmissions += outcome.retransmissions;
+  totals->timeouts += outcome.timeouts;
+  totals->no_buffer += outcome.no_buffer;
+  totals->refused += outcome.refused;
   totals->virtual_seconds += outcome.virtual_time.seconds();
   if (!arguments.twice) return true;
   const Outcome again = Simulate(scenario, false);
@@ -106,11 +111,15 @@ int Main(int argc, char** argv) {
       if (!RunOne(kind, seed, arguments, &totals)) return 1;
     }
   }
-  std::printf("%llu runs, %llu frames, %llu bytes, %lld virtual seconds in %.1f s\n",
-              static_cast<unsigned long long>(totals.runs),
-              static_cast<unsigned long long>(totals.frames),
-              static_cast<unsigned long long>(totals.bytes),
-              static_cast<long long>(totals.virtual_seconds), elapsed());
+  std::printf(
+      "%llu runs, %llu frames, %llu bytes, %lld virtual seconds in %.1f s; "
+      "%llu retransmissions, %llu timeouts, %llu frames without a buffer, %llu refused\n",
+      static_cast<unsigned long long>(totals.runs), static_cast<unsigned long long>(totals.frames),
+      static_cast<unsigned long long>(totals.bytes), static_cast<long long>(totals.virtual_seconds),
+      elapsed(), static_cast<unsigned long long>(totals.retransmissions),
+      static_cast<unsigned long long>(totals.timeouts),
+      static_cast<unsigned long long>(totals.no_buffer),
+      static_cast<unsigned long long>(totals.refused));
   return totals.runs == 0 ? 2 : 0;
 }
 

@@ -35,7 +35,15 @@ class Simulation {
     outcome.events = net_.events();
     outcome.timer_turns = net_.timer_turns();
     outcome.virtual_time = net_.now() - Instant{};
+    for (size_t i = 0; i < net_.host_count(); ++i) {
+      const Counters& counters = net_.host(i).core().counters;
+      outcome.retransmissions += counters.Get(Counter::kTcpRetransmittedSegments);
+      outcome.timeouts += counters.Get(Counter::kTcpTimeouts);
+      outcome.no_buffer += counters.Get(Counter::kDeviceInNoBuffer);
+    }
+    Check(!scenario_.quiet || outcome.retransmissions == 0, "law: a quiet wire sees nothing twice");
     for (const StreamPair& pair : pairs_) {
+      if (pair.client->error() == ENOBUFS || pair.client->error() == ENOMEM) ++outcome.refused;
       outcome.bytes += pair.client->received() + pair.server->received();
     }
     return outcome;

@@ -159,7 +159,7 @@ HostOptions DrawHost(Kind kind, Draw& draw, size_t index) {
   options.merge_input = options.coalesce.nanoseconds != 0 && draw.OneIn(2);
   options.shuffle_delivery = draw.OneIn(2);
   DrawDevice(kind, draw, draw.OneIn(2) || kind == Kind::kLarge, &options);
-  if (kind == Kind::kTight) options.arena_bytes = draw.Scale(6u << 20, 24u << 20);
+  if (kind == Kind::kTight) options.arena_bytes = draw.Scale(1u << 20, 8u << 20);
   return options;
 }
 
@@ -255,6 +255,11 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
   }
   s.backlog = draw.OneIn(4) ? static_cast<int>(draw.Between(1, 4)) : 64;
   DrawTraffic(kind, draw, &s);
+  // A buffer made smaller than the window that was promised drops data, on Linux too.
+  s.quiet = kind == Kind::kClean && s.backlog == 64 &&
+            std::none_of(s.streams.begin(), s.streams.end(), [](const auto& entry) {
+              return entry.plan.client.receive_buffer != 0 || entry.plan.server.receive_buffer != 0;
+            });
   // A SYN cookie whose ACK finds the accept queue full leaves no trace; only a client that sends
   // something brings the connection back (on Linux too).
   if (s.backlog < 64) {

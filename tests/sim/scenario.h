@@ -5,6 +5,7 @@
 //   3. After the end no packet, frame or buffer is left, and no work is unfinished.
 //   4. No timer storm: turns for a deadline alone are bounded per virtual second and connection.
 //   5. Each stack's invariants hold after every event.
+//   6. On a quiet wire nothing is sent twice.
 // A broken law fails a Check, which prints the seed and the exchange.
 #pragma once
 
@@ -39,6 +40,7 @@ struct Scenario {
   };
   std::vector<DatagramEntry> datagrams;
   int backlog = 64;
+  bool quiet = false;                           // nothing is lost, refused or held back: law 6
   Duration patience = Duration::Seconds(4000);  // virtual time until everything must have ended
   Duration stall = Duration::Seconds(1000);     // longest time without progress
 
@@ -52,6 +54,8 @@ struct Outcome {
   uint64_t timer_turns = 0;
   Duration virtual_time;
   uint64_t bytes = 0;
+  // Over all hosts.
+  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, refused = 0;
 };
 
 // `live` prints the exchange as it happens.

@@ -230,6 +230,18 @@ TEST_P(Streams, LargeSegmentsGoThroughWhole) {
   CloseAll(c);
 }
 
+TEST_P(Streams, ASegmentLargerThanTheReceiveBufferGetsThrough) {
+  // The window was promised before the program made its buffer small. One segment fills a large
+  // buffer, and its retransmission is no smaller.
+  TwoHostsOptions options;
+  options.device_a.mtu = options.device_b.mtu = 65535;
+  Build(options);
+  const Connected c = Connect(GetParam());
+  ASSERT_TRUE(b().SetOption(*c.server, SOL_SOCKET, SO_RCVBUF, 1).ok());
+  EXPECT_TRUE(Transfer(c.client, c.server, 500'000, Duration::Seconds(100)));
+  CloseAll(c);
+}
+
 TEST_P(Streams, UrgentByteIsReadApartFromTheStream) {
   Build();
   const Connected c = Connect(GetParam());

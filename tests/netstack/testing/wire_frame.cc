@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint8_t kIcmp = 1, kIgmp = 2, kTcp = 6, kUdp = 17, kFragment = 44, kIcmpV6 = 58;
 constexpr uint32_t kEthernet = 14;
+constexpr unsigned kSmallBuffers = 4;
+constexpr uint32_t kSpillCopied = 8192;
 
 // The one's complement sum of big-endian 16-bit words (RFC 1071), not complemented.
 uint16_t Sum(const uint8_t* p, size_t length, uint64_t sum = 0) {
@@ -195,7 +197,8 @@ Packet* Deliver(Core& core, const WireFrame& frame, uint16_t interface, Instant 
       offset = shape.offset;
       if (shape.first_slice != 0) want = std::min(want, std::max(shape.first_slice, 256u));
     }
-    const bool small = offset + want <= kSmallBufferBytes;
+    // As the TAP backend: a few small buffers first, and a large one only for what spills far.
+    const bool small = packet->slice_count < kSmallBuffers || want <= kSpillCopied;
     Buffer* buffer = core.buffers.Allocate(small ? BufferClass::kSmall : BufferClass::kLarge);
     if (buffer == nullptr || packet->slice_count == kMaxSlices) {
       if (buffer != nullptr) core.buffers.Release(buffer);
