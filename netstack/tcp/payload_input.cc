@@ -56,8 +56,8 @@ bool AcceptsText(State state) {
 
 // Whether the buffer takes the packet. Linux (tcp_try_rmem_schedule): a queue that is not over its
 // limit takes one more packet, however large, so that a buffer smaller than a packet still makes
-// progress. In-order data within a promised window is only refused when the memory behind it exceeds
-// the buffer twice over and somebody can make room by reading.
+// progress. In-order data within a promised window is only refused when the memory behind it
+// exceeds the buffer twice over and somebody can make room by reading.
 bool HasReceiveRoom(Context& context, Connection& c, const Segment& segment, bool in_order) {
   if (!in_order && context.core->buffers.under_pressure()) return false;
   const uint64_t buffer = c.options.receive_buffer;
