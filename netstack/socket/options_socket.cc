@@ -128,6 +128,48 @@ Status SetMinor(SocketOptions* o, int name, int v, bool* known) {
   return Status(ENOPROTOOPT);
 }
 
+// Integers that are given back as they were set.
+bool GetKept(const SocketOptions& o, int name, int64_t* out) {
+  int64_t& v = *out;
+  switch (name) {
+    case SO_PRIORITY:
+      v = o.priority;
+      break;
+    case SO_MARK:
+      v = o.mark;
+      break;
+    case SO_TIMESTAMP:
+    case kTimestampNew:
+      v = o.timestamp;
+      break;
+    case SO_TIMESTAMPNS:
+    case kTimestampNsNew:
+      v = o.timestamp_ns;
+      break;
+    case SO_INCOMING_CPU:
+      v = o.incoming_cpu;
+      break;
+    case SO_BUSY_POLL:
+      v = o.busy_poll;
+      break;
+    case kBusyPollBudget:
+      v = o.busy_poll_budget;
+      break;
+    case SO_BINDTOIFINDEX:
+      v = o.bound_interface;
+      break;
+    case kBufferLock:
+      v = (o.send_buffer_locked ? 1 : 0) | (o.receive_buffer_locked ? 2 : 0);
+      break;
+    case kTransmitRehash:
+      v = 1;
+      break;
+    default:
+      return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Status Sockets::BindToDevice(Socket& socket, const void* value, socklen_t length) {
@@ -315,38 +357,6 @@ Status Sockets::GetSocketOption(Socket& socket, int name, void* value, socklen_t
     case SO_SNDLOWAT:
       v = 1;
       break;
-    case SO_PRIORITY:
-      v = o.priority;
-      break;
-    case SO_MARK:
-      v = o.mark;
-      break;
-    case SO_TIMESTAMP:
-    case kTimestampNew:
-      v = o.timestamp;
-      break;
-    case SO_TIMESTAMPNS:
-    case kTimestampNsNew:
-      v = o.timestamp_ns;
-      break;
-    case SO_INCOMING_CPU:
-      v = o.incoming_cpu;
-      break;
-    case SO_BUSY_POLL:
-      v = o.busy_poll;
-      break;
-    case kBusyPollBudget:
-      v = o.busy_poll_budget;
-      break;
-    case SO_BINDTOIFINDEX:
-      v = o.bound_interface;
-      break;
-    case kBufferLock:
-      v = (o.send_buffer_locked ? 1 : 0) | (o.receive_buffer_locked ? 2 : 0);
-      break;
-    case kTransmitRehash:
-      v = 1;
-      break;
     case SO_BSDCOMPAT:
     case SO_TIMESTAMPING:
     case SO_LOCK_FILTER:
@@ -358,7 +368,7 @@ Status Sockets::GetSocketOption(Socket& socket, int name, void* value, socklen_t
     case SO_PEEK_OFF:
       return Status(EOPNOTSUPP);
     default:
-      return Status(ENOPROTOOPT);
+      if (!GetKept(o, name, &v)) return Status(ENOPROTOOPT);
   }
   return WriteValue(static_cast<int>(v), value, length);
 }
