@@ -8,14 +8,13 @@
 // can finish the change, or undo it (RepairNode).
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace userstack {
 
 // The compiler keeps the stores before it before those after it. No instruction.
-inline void KeepStoreOrder() { std::atomic_signal_fence(std::memory_order_seq_cst); }
+inline void KeepStoreOrder() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 
 struct ListNode {
   ListNode* previous = nullptr;
