@@ -238,6 +238,27 @@ TEST_F(Listening, ChildrenInheritTheListenersOptions) {
   EXPECT_EQ(value, 1);
 }
 
+TEST_F(Listening, WhenConnectionsRunOutNewOnesGetEnobufsAndOldOnesLiveOn) {
+  TcpHost::Socket* s = AcceptOne();
+  std::vector<TcpHost::Socket*> many;
+  while (TcpHost::Socket* one = host().Open()) many.push_back(one);
+  EXPECT_GT(many.size(), 1000u);
+  Pollable pollable;
+  EXPECT_EQ(tcp().Create(Family::kIpv4, &pollable).error(), ENOBUFS);
+  // A handshake that cannot become a connection is dropped, not answered with nonsense.
+  Seg answer;
+  ASSERT_TRUE(Begin(1000, &answer));
+  In(AckOf(answer));
+  EXPECT_EQ(host().Accept(listener_, now()), nullptr);
+  SkipOut();
+  PeerSends("still here");
+  EXPECT_EQ(Read(s), "still here");
+  EXPECT_EQ(Write(s, "yes"), 3);
+  for (auto* one : many) host().Close(one, now());
+  EXPECT_TRUE(Complete(1001));
+  EXPECT_NE(host().Accept(listener_, now()), nullptr);
+}
+
 // --- ports ---
 
 class Ports : public Listening {
