@@ -215,7 +215,6 @@ struct Connection {
   // --- send queue ---
   List<SendChunk, &SendChunk::node> chunks;
   SendChunk* next_chunk = nullptr;  // holds SND.NXT; nullptr at the end of the queue
-  uint32_t queued_memory = 0;       // of chunks and records, against options.send_buffer
 
   // --- scoreboard ---
   List<SentSegment, &SentSegment::node> sent;
@@ -224,14 +223,15 @@ struct Connection {
   SeqNum lost_until;                       // records before it were examined for loss
   SeqNum highest_sacked;                   // end of the highest SACKed range
   SeqNum recovery_point;                   // SND.NXT when recovery began
+  uint32_t queued_memory = 0;              // of chunks and records, against options.send_buffer
   uint64_t sacked_bytes = 0;
   uint64_t lost_bytes = 0;
   uint64_t retransmitted_bytes = 0;  // retransmissions in flight
   uint32_t duplicate_acks = 0;       // without SACK: how many in a row
   uint32_t reordering = 3;           // DupThresh
   Recovery recovery = Recovery::kOpen;
-  Congestion congestion;
   bool window_limited = false;  // output was limited by cwnd in this round
+  Congestion congestion;
   SeqNum window_limited_until;  // the round that window_limited speaks of ends here
   SeqNum round_end;             // an ACK beyond this starts a new round trip
   uint64_t window_limited_in_flight = 0;
@@ -249,14 +249,14 @@ struct Connection {
   uint32_t total_retransmits = 0;
 
   // --- round trip time (RFC 6298) ---
-  Duration smoothed_rtt;   // SRTT; 0: no sample yet
-  Duration rtt_deviation;  // RTTVAR
-  Duration rto = Duration::Seconds(1);
-  Duration minimum_rtt = Duration::Infinite();
   uint8_t backoff = 0;
   uint8_t retransmissions = 0;  // timeouts in a row
   uint8_t probes = 0;           // unanswered window or keepalive probes
   RetransmitTimer retransmit_kind = RetransmitTimer::kNone;
+  Duration smoothed_rtt;   // SRTT; 0: no sample yet
+  Duration rtt_deviation;  // RTTVAR
+  Duration rto = Duration::Seconds(1);
+  Duration minimum_rtt = Duration::Infinite();
   Instant retransmit_started;  // first loss of this stretch, for TCP_USER_TIMEOUT
   Instant last_sent_data;
   Instant last_received_data;
@@ -276,14 +276,15 @@ struct Connection {
   uint32_t received_memory = 0;  // both queues, against options.receive_buffer
   Urgent urgent = Urgent::kNone;
   bool duplicate_sack = false;  // the next ACK carries a D-SACK block (RFC 2883)
+  uint8_t ack_pushed = 0;       // short segments since the last ACK, at most 2
+  uint8_t quick_acks = 0;       // how many more to send at once
   SeqNum duplicate_sack_begin, duplicate_sack_end;
 
   // --- acknowledgment policy (Linux: icsk_ack) ---
   bool ack_pending = false;
   bool ack_now = false;
-  bool ping_pong = false;  // interactive: delay acknowledgments
-  uint8_t ack_pushed = 0;  // short segments since the last ACK, at most 2
-  uint8_t quick_acks = 0;  // how many more to send at once
+  bool ping_pong = false;      // interactive: delay acknowledgments
+  SeqNum tuning_rtt_sequence;  // of the receiver's RTT, below
   Duration ack_timeout;
   Instant last_challenge_ack;
 
@@ -291,11 +292,10 @@ struct Connection {
   Instant tuning_started;
   SeqNum tuning_copied;       // receive.copied at the start of this round
   uint32_t tuning_space = 0;  // bytes copied in the best round so far
-  SeqNum tuning_rtt_sequence;
   Instant tuning_rtt_started;
   Duration receive_rtt;  // as seen by a receiver
 };
-static_assert(sizeof(Connection) <= 1280, "keep the TCB lean: a million must fit");
+static_assert(sizeof(Connection) <= 1228, "keep the TCB lean: a million must fit");
 
 // What a SYN and its answer agreed on.
 struct Handshake {
