@@ -87,16 +87,10 @@ class List {
     if (object != nullptr) (object->*node).Unlink();
     return object;
   }
-  // Moves everything on `other` to the end of this list, in order and at once.
+  // Moves everything on `other` to the end of this list, in order: one object after the other, so
+  // that a death in between leaves two whole lists.
   void Append(List& other) {
-    if (other.empty()) return;
-    ListNode* first = other.head_.next;
-    ListNode* last = other.head_.previous;
-    first->previous = head_.previous;
-    head_.previous->next = first;
-    last->next = &head_;
-    head_.previous = last;
-    other.head_.previous = other.head_.next = &other.head_;
+    while (T* object = other.PopFront()) PushBack(object);
   }
   static void Remove(T* object) { (object->*node).Unlink(); }
   // The neighbour, or nullptr at the end.
