@@ -69,7 +69,8 @@ struct ThreadState {
   pollfd* poll_buffer = nullptr;
   size_t poll_capacity = 0;
   bool is_pump = false;
-  bool forking = false;  // between PrepareFork and what follows, lock held
+  bool own_files = false;  // its descriptor table is its own, not the program's
+  bool forking = false;    // between PrepareFork and what follows, lock held
 };
 extern constinit thread_local ThreadState t_state __attribute__((tls_model("initial-exec")));
 
@@ -91,6 +92,9 @@ void OnCheckFailed();
 int MoveInternal(int fd);
 // A descriptor that already is where it should be (inherited).
 void MarkInternal(int fd);
+// Closes every descriptor that is not ours. `unshare`: in a table of this thread's own from now on,
+// so that nothing it opens takes a number of the program's; false when the kernel cannot.
+bool CloseAllButInternal(bool unshare);
 void CloseInternal(int fd);
 
 // While it lives, descriptors may be made at floor() or above.

@@ -58,7 +58,24 @@ void MarkInternal(int fd) {
   if (number < kTracked) g_bits[number / 64].fetch_or(uint64_t{1} << (number % 64));
 }
 
+bool CloseAllButInternal(bool unshare) {
+  constexpr long kCloseRange = 436;
+  constexpr long kUnshare = 2;  // CLOSE_RANGE_UNSHARE
+  long flags = unshare ? kUnshare : 0;
+  unsigned from = 0;
+  for (int ours = NextInternalDescriptor(0); ours >= 0; ours = NextInternalDescriptor(ours + 1)) {
+    const auto number = static_cast<unsigned>(ours);
+    if (number > from) {
+      if (RawSyscall(kCloseRange, from, number - 1, flags) != 0 && flags != 0) return false;
+      flags = 0;
+    }
+    from = number + 1;
+  }
+  return RawSyscall(kCloseRange, from, ~0u, flags) == 0;
+}
+
 int MoveInternal(int fd) {
+  if (t_state.own_files) return fd;
   const HighNumbers numbers;
   long moved = Duplicate(fd, numbers.floor());
   if (moved < 0) moved = Duplicate(fd, 3);
@@ -69,7 +86,8 @@ int MoveInternal(int fd) {
 
 void CloseInternal(int fd) {
   const auto number = static_cast<unsigned>(fd);
-  if (number < kTracked) g_bits[number / 64].fetch_and(~(uint64_t{1} << (number % 64)));
+  if (number < kTracked && !t_state.own_files)
+    g_bits[number / 64].fetch_and(~(uint64_t{1} << (number % 64)));
   RawSyscall(SYS_close, fd);
 }
 

@@ -19,8 +19,9 @@ constinit std::atomic<int> g_log_descriptor{2};
 
 void WriteLine(const char* line, size_t length) {
   const int descriptor = g_log_descriptor.load(std::memory_order_relaxed);
-  // A program that closed stderr may have a socket of the stack there now.
-  if (descriptor == 2 && IsOurs(2)) return;
+  // A program that closed stderr may have a socket of the stack there now; the pump has none at
+  // all, so as not to keep the program's from its end of file.
+  if (descriptor == 2 && (IsOurs(2) || t_state.own_files)) return;
   RawSyscall(SYS_write, descriptor, Word(line), static_cast<long>(length));
 }
 

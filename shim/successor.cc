@@ -47,24 +47,11 @@ void IgnoreSignals() {
   }
 }
 
-// Everything but our own descriptors, stdio included.
-void CloseThePrograms() {
-  unsigned from = 0;
-  constexpr long kCloseRange = 436;
-  for (int ours = NextInternalDescriptor(0); ours >= 0; ours = NextInternalDescriptor(ours + 1)) {
-    if (static_cast<unsigned>(ours) > from) {
-      RawSyscall(kCloseRange, from, static_cast<unsigned>(ours) - 1, 0);
-    }
-    from = static_cast<unsigned>(ours) + 1;
-  }
-  RawSyscall(kCloseRange, from, ~0u, 0);
-}
-
 [[noreturn]] void Succeed() {
   RawSyscall(SYS_setsid);
   RawSyscall(SYS_prctl, PR_SET_NAME, Word("userstack-linger"));
   RawSyscall(SYS_chdir, Word("/"));
-  CloseThePrograms();
+  CloseAllButInternal(false);
   Log(LogLevel::kDebug, "finishing what the program left");
   PumpUntilDone(MonotonicNow() + kLongestLife);
   ExitRaw(0);

@@ -147,26 +147,20 @@ TEST(Join, ProgramsOfOneDeviceShareItsStack) {
 
 TEST(Join, ManyThatStartAtOnceMakeOneStack) {
   const std::string name = DeviceName();
-  int finish[2];
-  ASSERT_EQ(pipe(finish), 0);
   std::vector<std::unique_ptr<Child>> children;
   for (int i = 0; i < 8; ++i) {
     children.push_back(std::make_unique<Child>([&] {
-      close(finish[1]);
       AttachTo(name);
-      bool all = false;
       {
         Session session;
         ++Fake().counters[2];
       }
-      all = Eventually([] { return __atomic_load_n(&Fake().counters[2], __ATOMIC_RELAXED) == 8; });
-      EXPECT_TRUE(all);
-      char byte;
-      return static_cast<int>(read(finish[0], &byte, 1));  // until all have seen it
+      // Nobody leaves before all have come.
+      EXPECT_TRUE(
+          Eventually([] { return __atomic_load_n(&Fake().counters[2], __ATOMIC_RELAXED) == 8; }));
+      return 0;
     }));
   }
-  poll(nullptr, 0, 300);
-  close(finish[1]);
   for (auto& child : children) EXPECT_EQ(child->Wait(), 0);
 }
 
@@ -239,6 +233,36 @@ TEST(Attach, TakenArenaAddressIsOneLineAndNetworkDown) {
   EXPECT_GT(read(log[0], text, sizeof(text) - 1), 0);
   EXPECT_NE(strstr(text, "is taken in this program"), nullptr) << text;
   EXPECT_EQ(strchr(text, '\n'), text + strlen(text) - 1) << text;
+}
+
+// The pump works in another thread; what it opens must not take a number of the program's for a
+// moment, nor keep a descriptor of the program's open.
+TEST(Attach, PumpSharesNoDescriptorsWithTheProgram) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    const int free = dup(0);
+    close(free);
+    AttachTo(name);
+    for (int i = 0; i < 2000; ++i) {
+      const int fd = dup(0);
+      EXPECT_EQ(fd, free);
+      close(fd);
+      if (i % 100 == 0) {  // something for the pump to open: a process to watch
+        const pid_t pid = ForkAttached();
+        if (pid == 0) Leave(0);
+        EXPECT_EQ(ExitCode(pid), 0);
+      }
+      if (testing::Test::HasFailure()) return 1;
+    }
+    close(ends[1]);
+    pollfd entry{ends[0], POLLIN, 0};
+    EXPECT_EQ(poll(&entry, 1, 10000), 1);
+    EXPECT_EQ(entry.revents, POLLHUP);
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
 }
 
 TEST(Attach, OwnDescriptorsAreOutOfTheProgramsWay) {

@@ -156,6 +156,7 @@ TEST(Signals, DefaultActionStillEndsTheProcess) {
   const std::string name = DeviceName();
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGRTMIN}) {
     Child child([&] {
+      ::signal(signal, SIG_DFL);  // a shell's background jobs ignore SIGINT
       AttachTo(name);
       {
         Session session;
