@@ -38,11 +38,15 @@ struct Context {
   List<TimeWait, &TimeWait::age_node> time_wait_list;
   std::array<List<Connection, &Connection::blocked_node>, kMaxInterfaces + 1> blocked;
 
-  SipKey isn_key;                            // RFC 6528
-  SipKey timestamp_key;                      // offsets of TSval
-  SipKey port_key;                           // RFC 6056
-  std::array<SipKey, 2> cookie_keys;         // SYN cookies
-  std::array<uint16_t, 256> port_offsets{};  // RFC 6056 3.3.4 (double-hash selection)
+  SipKey isn_key;                     // RFC 6528
+  SipKey timestamp_key;               // offsets of TSval
+  SipKey port_key;                    // RFC 6056
+  std::array<SipKey, 2> cookie_keys;  // SYN cookies
+  // RFC 6056 3.3.4 (double-hash selection): where the next search for a port begins, by the hash of
+  // the destination. Many (Linux: 65536), because destinations that share one undo each other's
+  // progress when most ports are taken, and can count each other's connections.
+  uint16_t* port_offsets = nullptr;
+  uint32_t port_offset_mask = 0;
 
   CongestionControl congestion_control = CongestionControl::kCubic;
   uint32_t orphans = 0;  // connections without a socket

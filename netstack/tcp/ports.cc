@@ -8,6 +8,14 @@ namespace userstack::tcp {
 namespace {
 
 constexpr uint32_t kPortCount = kLastEphemeralPort - kFirstEphemeralPort + 1;
+static_assert(kPortCount % 2 == 0);
+
+// The port at `position` of [0, kPortCount) in the order that begins at `start`: even ones first.
+uint16_t CandidatePort(uint32_t start, uint32_t position) {
+  const uint32_t parity = position / (kPortCount / 2);
+  const uint32_t pair = (start % (kPortCount / 2) + position) % (kPortCount / 2);
+  return static_cast<uint16_t>(kFirstEphemeralPort + pair * 2 + parity);
+}
 
 uint64_t HashPort(const Context& context, uint16_t number) {
   return SipHash(context.core->hash_key, &number, sizeof number);
@@ -156,27 +164,25 @@ bool ClaimTuple(Context& context, Connection& c, const Tuple& tuple, Instant now
 
 Status ChooseConnectPort(Context& context, Connection& c, Instant now) {
   // RFC 6056 3.3.4: the hash of the destination gives the start, a counter per hash bucket moves
-  // on. Linux: even ports first (__inet_hash_connect), because bind takes odd ones.
+  // on. Linux: even ports first (__inet_hash_connect), because bind takes odd ones. But Linux looks
+  // through all even ports again for each connection once they are taken; here the counter goes on
+  // into the odd ones, so that the next connection begins where the last one ended.
   struct {
     IpAddress local, remote;
     uint16_t port;
     uint8_t padding[6];
   } input{c.tuple.local, c.tuple.remote, c.tuple.remote_port, {}};
   const uint64_t hash = SipHash(context.port_key, &input, sizeof input);
-  uint16_t& offset = context.port_offsets[hash >> 56];
-  const uint64_t start = (hash & 0xffffffff) + offset;
-  for (uint32_t parity = 0; parity < 2; ++parity) {
-    for (uint32_t i = 0; i < kPortCount / 2; ++i) {
-      const auto candidate = static_cast<uint16_t>(
-          kFirstEphemeralPort + (((start + i) * 2) % kPortCount & ~1ull) + parity);
-      const PortBucket* bucket = FindPort(context, candidate);
-      if (bucket != nullptr && bucket->explicitly_bound > 0) continue;
-      Tuple tuple = c.tuple;
-      tuple.local_port = candidate;
-      if (!ClaimTuple(context, c, tuple, now)) continue;
-      offset = static_cast<uint16_t>(offset + i + 1);
-      return Take(context, c, candidate);
-    }
+  uint16_t& offset = context.port_offsets[(hash >> 32) & context.port_offset_mask];
+  Tuple tuple = c.tuple;
+  for (uint32_t i = 0; i < kPortCount; ++i) {
+    const uint32_t position = (offset + i) % kPortCount;
+    tuple.local_port = CandidatePort(static_cast<uint32_t>(hash), position);
+    const PortBucket* bucket = FindPort(context, tuple.local_port);
+    if (bucket != nullptr && bucket->explicitly_bound > 0) continue;
+    if (!ClaimTuple(context, c, tuple, now)) continue;
+    offset = static_cast<uint16_t>((position + 1) % kPortCount);
+    return Take(context, c, tuple.local_port);
   }
   return Status(EADDRNOTAVAIL);
 }

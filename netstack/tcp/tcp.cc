@@ -62,9 +62,15 @@ bool Tcp::Initialize(Core* core, Ip* ip, Instant now) {
   for (SipKey& key : x.cookie_keys) key = NewKey(core->random);
   x.challenge_second = now;
   x.challenge_budget = kChallengeAcksPerSecond;
+  const uint32_t offsets = Bounded(size, 16384, 256, 1u << 16);
+  x.port_offsets =
+      static_cast<uint16_t*>(arena->Allocate(offsets * sizeof(uint16_t), alignof(uint16_t)));
+  if (x.port_offsets == nullptr) return false;
+  x.port_offset_mask = offsets - 1;
   const uint32_t buckets = Bounded(size, 8192, 1024, 1u << 20);
   return x.table.Initialize(arena, buckets) && x.syn_table.Initialize(arena, buckets / 4) &&
-         x.time_wait_table.Initialize(arena, buckets / 4) && x.port_table.Initialize(arena, 4096);
+         x.time_wait_table.Initialize(arena, buckets / 4) &&
+         x.port_table.Initialize(arena, Bounded(size, 8192, 4096, 1u << 15));
 }
 
 Result<Connection*> Tcp::Create(Family family, Pollable* pollable) {
