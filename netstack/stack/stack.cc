@@ -49,6 +49,7 @@ bool Stack::Initialize(Arena* arena, const StackConfig& config, Instant now) {
   raw_.Initialize(&core_, &ip_, &datagrams_);
   sockets_.Initialize(&core_, &ip_, &tcp_, &udp_, &raw_, &datagrams_);
   tcp_.SetDefaultCongestionControl(config.congestion_control);
+  tcp_.SetHeaderPrediction(config.header_prediction);
   return true;
 }
 

@@ -24,6 +24,7 @@ namespace userstack {
 struct StackConfig {
   uint64_t seed = 0;
   CongestionControl congestion_control = CongestionControl::kCubic;
+  bool header_prediction = true;  // off: for tests that compare
 };
 
 class Stack {

@@ -49,6 +49,7 @@ struct Context {
   uint32_t port_offset_mask = 0;
 
   CongestionControl congestion_control = CongestionControl::kCubic;
+  bool header_prediction = true;  // off: every segment takes every step, with the same result
   uint32_t orphans = 0;  // connections without a socket
   // RFC 5961 7: how many challenge ACKs may still be sent in this second.
   Instant challenge_second;

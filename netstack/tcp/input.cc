@@ -198,21 +198,24 @@ bool IsPredictedText(const Connection& c, const Segment& segment) {
   if (c.timestamps && TimestampBefore(segment.options.timestamp_value, c.recent_timestamp)) {
     return false;
   }
-  return c.reorder.empty() && !c.receive.fin_known && c.urgent == Urgent::kNone &&
+  // What waits to be sent is looked at with each segment: the route may be back, memory be there.
+  return !HasUnsent(c) && c.reorder.empty() && !c.receive.fin_known && c.urgent == Urgent::kNone &&
          segment.length <= RemainingReceiveWindow(c);
 }
 
 void TakePredictedText(Context& context, Connection& c, Segment& segment, Instant now) {
+  context.core->counters.Add(Counter::kTcpHeaderPredictions);
   UpdateRecentTimestamp(c, segment, now);
   c.last_received = c.last_received_ack = now;
   c.probes = 0;
   c.soft_error = 0;
-  c.send.window_sequence = segment.sequence;  // SND.WL1 must not fall half the space behind
+  // SND.WL1 must not fall half the space behind, nor go back: an ACK may have overtaken this.
+  c.send.window_sequence = Max(c.send.window_sequence, segment.sequence);
   if (ProcessPayload(context, c, segment, now)) SendOwedAck(context, c, now);
 }
 
 void SegmentSynchronized(Context& context, Connection& c, Segment& segment, Instant now) {
-  if (IsPredictedText(c, segment)) {
+  if (context.header_prediction && IsPredictedText(c, segment)) {
     TakePredictedText(context, c, segment, now);
     return;
   }

@@ -263,6 +263,8 @@ void Tcp::SetDefaultCongestionControl(CongestionControl kind) {
   context_.congestion_control = kind;
 }
 
+void Tcp::SetHeaderPrediction(bool on) { context_.header_prediction = on; }
+
 void Tcp::CheckInvariants() const { CheckTables(context_); }
 
 }  // namespace userstack::tcp

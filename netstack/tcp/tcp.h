@@ -84,6 +84,8 @@ class Tcp {
 
   // What new sockets use (cubic by default); TCP_CONGESTION changes one socket's.
   void SetDefaultCongestionControl(CongestionControl kind);
+  // Test and debug: without it the same segments must leave the same state behind.
+  void SetHeaderPrediction(bool on);
   // Test and debug: every connection's invariants. Fails a Check when one is broken.
   void CheckInvariants() const;
 

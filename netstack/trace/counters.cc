@@ -102,6 +102,8 @@ const char* CounterName(Counter counter) {
       return "TcpExtSyncookiesRecv";
     case Counter::kTcpSynCookiesFailed:
       return "TcpExtSyncookiesFailed";
+    case Counter::kTcpHeaderPredictions:
+      return "TcpExtTCPHPHits";
     case Counter::kTcpPawsDropped:
       return "TcpExtPAWSEstab";
     case Counter::kTcpChallengeAcks:

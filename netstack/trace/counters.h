@@ -59,6 +59,7 @@ enum class Counter : uint16_t {
   kTcpSynCookiesSent,
   kTcpSynCookiesReceived,
   kTcpSynCookiesFailed,
+  kTcpHeaderPredictions,
   kTcpPawsDropped,
   kTcpChallengeAcks,
   kTcpFastRetransmits,

@@ -39,6 +39,7 @@ class Simulation {
       const Counters& counters = net_.host(i).core().counters;
       outcome.retransmissions += counters.Get(Counter::kTcpRetransmittedSegments);
       outcome.timeouts += counters.Get(Counter::kTcpTimeouts);
+      outcome.predicted += counters.Get(Counter::kTcpHeaderPredictions);
       outcome.no_buffer += counters.Get(Counter::kDeviceInNoBuffer);
     }
     Check(!scenario_.quiet || outcome.retransmissions == 0, "law: a quiet wire sees nothing twice");

@@ -55,7 +55,7 @@ struct Outcome {
   Duration virtual_time;
   uint64_t bytes = 0;
   // Over all hosts.
-  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, refused = 0;
+  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, refused = 0, predicted = 0;
 };
 
 // `live` prints the exchange as it happens.
