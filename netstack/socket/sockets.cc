@@ -206,6 +206,24 @@ Status Sockets::PeerName(const Socket& socket, sockaddr* address, socklen_t* len
   return WriteName(datagram->remote, socket.family, address, length);
 }
 
+bool Sockets::HasUnacknowledged(const Socket& socket) const {
+  return socket.kind == SocketKind::kTcp && tcp_->HasUnsentOrUnacknowledged(*socket.tcp);
+}
+
+bool Sockets::IsServed(SocketKind kind, const Endpoint& local) const {
+  if (!ip_->IsLocal(local.address)) return false;
+  switch (kind) {
+    case SocketKind::kTcp:
+      return tcp_->HasListener(local);
+    case SocketKind::kUdp:
+      return udp_->HasEndpoint(local);
+    case SocketKind::kPing:
+    case SocketKind::kRaw:
+      return false;
+  }
+  return false;
+}
+
 bool Sockets::IsConnecting(const Socket& socket) const {
   if (socket.kind != SocketKind::kTcp) return false;
   const tcp::State state = socket.tcp->state;

@@ -38,6 +38,8 @@ class Sockets {
                    Instant now);
   Result<int> Ioctl(Socket& socket, unsigned long request, Instant now);
   bool IsConnecting(const Socket& socket) const;
+  bool HasUnacknowledged(const Socket& socket) const;
+  bool IsServed(SocketKind kind, const Endpoint& local) const;
 
   uint32_t live() const { return pool_.live(); }
   Socket* first() const { return all_.front(); }

@@ -248,6 +248,14 @@ Status Stack::GetOption(Socket& socket, int level, int name, void* value, sockle
 Result<int> Stack::Ioctl(Socket& socket, unsigned long request, Instant now) {
   return sockets_.Ioctl(socket, request, now);
 }
+bool Stack::HasUnacknowledged(const Socket& socket) const {
+  return sockets_.HasUnacknowledged(socket);
+}
+
+bool Stack::IsServed(SocketKind kind, const Endpoint& local) const {
+  return sockets_.IsServed(kind, local);
+}
+
 bool Stack::IsConnecting(const Socket& socket) const { return sockets_.IsConnecting(socket); }
 
 bool Stack::HasUnfinishedWork(bool count_time_wait) const {

@@ -80,6 +80,12 @@ class Stack {
                    Instant now);
   // FIONREAD/SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. ENOTTY otherwise.
   Result<int> Ioctl(Socket& socket, unsigned long request, Instant now);
+  // Data or a FIN is on its way, unacknowledged. When that ends after shutdown, the socket's
+  // readiness is published anew, kEventOut among the edges.
+  bool HasUnacknowledged(const Socket& socket) const;
+  // `local` is an address of this stack, and a socket of this kind listens (TCP) or is bound (UDP)
+  // there: exactly, or at the wildcard.
+  bool IsServed(SocketKind kind, const Endpoint& local) const;
   bool IsConnecting(const Socket& socket) const;  // a non-blocking connect is in progress
   // Work left to do without any socket: see Tcp::UnfinishedCount; frames still queued count too.
   bool HasUnfinishedWork(bool count_time_wait) const;

@@ -140,6 +140,14 @@ bool Tcp::IsConnected(const Connection& c) const {
   return c.state != State::kClosed && c.state != State::kListen && c.state != State::kSynSent;
 }
 bool Tcp::IsListening(const Connection& c) const { return c.state == State::kListen; }
+bool Tcp::HasListener(const Endpoint& local) const {
+  Segment segment;
+  segment.tuple.local = local.address;
+  segment.tuple.local_port = local.port;
+  segment.interface = kLoopbackInterface;
+  return FindListener(context_, segment) != nullptr;
+}
+
 bool Tcp::IsConnecting(const Connection& c) const {
   return c.state == State::kSynSent || c.state == State::kSynReceived;
 }

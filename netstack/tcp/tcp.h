@@ -55,6 +55,8 @@ class Tcp {
   Endpoint remote(const Connection& connection) const;
   bool IsConnected(const Connection& connection) const;
   bool IsListening(const Connection& connection) const;
+  // Would a SYN for `local`, looped back, find a listener?
+  bool HasListener(const Endpoint& local) const;
   bool IsConnecting(const Connection& connection) const;  // SYN-SENT or SYN-RECEIVED
   bool HasUnsentOrUnacknowledged(
       const Connection& connection) const;  // for SO_LINGER's wait, and for exit

@@ -69,6 +69,16 @@ UdpEndpoint* Udp::Find(const Endpoint& local, const Endpoint& remote, uint16_t i
   return best == nullptr ? nullptr : Spread(local, remote, interface, best_score, best);
 }
 
+bool Udp::HasEndpoint(const Endpoint& local) const {
+  bool found = false;
+  ports_.ForEachWithHash(local.port, [&](const UdpEndpoint& e) {
+    const IpAddress& own = e.local.address;
+    found |= e.Accepts(local.address.family()) && InterfaceFits(e, kLoopbackInterface) &&
+             (own.is_unspecified() || own == local.address);
+  });
+  return found;
+}
+
 // Broadcast and multicast: a copy for everyone who listens (Linux: __udp4_lib_mcast_deliver).
 void Udp::DeliverToAll(Packet* packet) {
   const IpInfo& ip = packet->ip;

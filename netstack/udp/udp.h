@@ -55,6 +55,8 @@ class Udp {
   Status Shutdown(UdpEndpoint& endpoint, int how);  // ENOTCONN, but it works all the same
   void Close(UdpEndpoint* endpoint, Instant now);
 
+  // Is an endpoint bound where a looped datagram for `local` could reach it?
+  bool HasEndpoint(const Endpoint& local) const;
   Endpoint local(const UdpEndpoint& endpoint) const { return endpoint.local; }
   Endpoint remote(const UdpEndpoint& endpoint) const { return endpoint.remote; }
   // IPPROTO_UDP level. EINVAL, ENOPROTOOPT.

@@ -199,9 +199,7 @@ bool IsKernelAddress(const sockaddr* address, socklen_t length) {
 }
 
 // Has the program tied this socket to the stack already?
-bool IsInUse(int fd, bool bound_counts) {
-  SocketCall call(fd);
-  if (call.status() != 0) return false;
+bool IsInUse(SocketCall& call, bool carried_counts) {
   sockaddr_storage name{};
   auto* address = reinterpret_cast<sockaddr*>(&name);
   socklen_t length = sizeof name;
@@ -215,18 +213,37 @@ bool IsInUse(int fd, bool bound_counts) {
   const Status status = call.stack().GetOption(call.socket(), SOL_SOCKET, SO_ACCEPTCONN, &listening,
                                                &length, call.now());
   if (status.ok() && listening != 0) return true;
-  if (!bound_counts) return false;
-  if (call.description().carried) return true;
+  if (carried_counts && call.description().carried) return true;
   length = sizeof name;
   if (!call.stack().LocalName(call.socket(), address, &length).ok()) return false;
   const Result<Endpoint> local = DecodeSockaddr(address, length);
   return local.ok() && !(*local).address.is_unspecified();
 }
 
+// A conversation of programs of one stack: whoever listens at the wildcard does so on the stack,
+// and is found there under every address that the stack has, those left to the kernel included.
+bool IsServedHere(SocketCall& call, const sockaddr* address, socklen_t length) {
+  const Result<Endpoint> endpoint = DecodeSockaddr(address, length);
+  return endpoint.ok() && call.stack().IsServed(call.socket().kind, *endpoint);
+}
+
+// Does the stack keep this socket although the rules leave `address` to the kernel?
+bool StaysHere(int fd, const char* call_name, const sockaddr* address, socklen_t length,
+               bool carried_counts) {
+  {
+    SocketCall call(fd);
+    if (call.status() != 0 || IsInUse(call, carried_counts)) return true;
+    if (!IsServedHere(call, address, length)) return false;
+  }
+  Log(LogLevel::kInfo, "descriptor %d: %s names a socket of this stack: it stays on the stack", fd,
+      call_name);
+  return true;
+}
+
 long Move(int fd, const char* call_name) {
   const long moved = MoveToKernel(fd);
   if (moved > 0) {
-    Log(LogLevel::kDebug, "descriptor %d: %s names a kernel destination: a kernel socket now", fd,
+    Log(LogLevel::kInfo, "descriptor %d: %s names a kernel destination: a kernel socket now", fd,
         call_name);
   }
   return moved;
@@ -239,13 +256,13 @@ long RouteBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 long RouteConnect(int fd, const sockaddr* address, socklen_t length) {
-  if (!IsKernelAddress(address, length) || IsInUse(fd, false)) return 0;
-  return Move(fd, "connect");
+  if (!IsKernelAddress(address, length)) return 0;
+  return StaysHere(fd, "connect", address, length, false) ? 0 : Move(fd, "connect");
 }
 
 long RouteSend(int fd, const sockaddr* address, socklen_t length) {
-  if (!IsKernelAddress(address, length) || IsInUse(fd, true)) return 0;
-  return Move(fd, "sendto");
+  if (!IsKernelAddress(address, length)) return 0;
+  return StaysHere(fd, "sendto", address, length, true) ? 0 : Move(fd, "sendto");
 }
 
 }  // namespace userstack::shim

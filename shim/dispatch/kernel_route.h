@@ -1,7 +1,9 @@
 // Kernel route: sockets that turn out to be the kernel's. A program makes its socket before it says
 // where to; when the first address it names is one of USERSTACK_KERNEL, the socket becomes a kernel
 // socket of the same type under the same numbers, with the options, flags and epoll registrations
-// it had.
+// it had. Unless a socket of this stack listens (TCP) or is bound (UDP) there, as one at the
+// wildcard is under 127.0.0.1 too: then the conversation is the stack's own. Either way one line at
+// level info says so.
 //
 // Owner: the stack's lock during the move. Invariant: afterwards no slot of this process names the
 // old description.

@@ -14,7 +14,8 @@
 namespace userstack::shim {
 namespace {
 
-// SO_LINGER's wait in close(): what is unsent, until it is acknowledged or the time is over.
+// SO_LINGER's wait in close(): until the FIN, and with it all data, is acknowledged or the time is
+// over (Linux: sk_stream_wait_close). A signal ends it, too.
 class LingeringClose {
  public:
   explicit LingeringClose(SocketCall& call) : call_(call) {}
@@ -23,11 +24,9 @@ class LingeringClose {
     if (!Applies()) return;
     const Instant deadline = call_.now() + Duration::Seconds(seconds_);
     if (!call_.stack().Shutdown(call_.socket(), SHUT_WR, call_.now()).ok()) return;
-    while (Queued(SIOCOUTQ) > 0 && call_.now() < deadline) {
-      // The stack publishes nothing when the last byte is acknowledged: look every now and then.
-      const Instant next = std::min(deadline, call_.now() + Duration::Milliseconds(5));
-      const long blocked = call_.Block(kWaitWritable | kWaitReadable, next);
-      if (blocked != 0 && blocked != -ETIME) return;
+    while (call_.stack().HasUnacknowledged(call_.socket())) {
+      // Nothing can be written any more: kEventOut comes when the FIN is acknowledged.
+      if (call_.Block(kWaitWritable, deadline) != 0) return;
     }
   }
 
@@ -43,11 +42,8 @@ class LingeringClose {
     if (!status.ok() || value.l_onoff == 0 || value.l_linger <= 0) return false;
     seconds_ = value.l_linger;
     // Unread data makes close() a reset, at once (RFC 2525 2.17).
-    return Queued(SIOCOUTQ) > 0 && Queued(SIOCINQ) == 0;
-  }
-  int Queued(unsigned long request) {
-    const Result<int> result = call_.stack().Ioctl(call_.socket(), request, call_.now());
-    return result.ok() ? *result : 0;
+    const Result<int> unread = call_.stack().Ioctl(call_.socket(), SIOCINQ, call_.now());
+    return unread.ok() && *unread == 0;
   }
 
   SocketCall& call_;

@@ -1,4 +1,7 @@
 // SO_LINGER, exit with unsent data, close in every state.
+#include <sys/resource.h>
+#include <sys/time.h>
+
 #include "observe.h"
 
 enum { kPort = 5060 };
@@ -6,6 +9,13 @@ enum { kPort = 5060 };
 static void SetLinger(int fd, int on, int seconds) {
   struct linger linger = {on, seconds};
   Must("SO_LINGER", setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
+}
+
+// How often this thread has gone to sleep.
+static long Sleeps(void) {
+  struct rusage usage;
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
 }
 
 static void Zero(void) {
@@ -40,7 +50,9 @@ static void Waits(void) {
   fcntl(fd, F_SETFL, 0);
   SetLinger(fd, 1, 1);
   start = Milliseconds();
+  long sleeps = Sleeps();
   See("close with unread data at the peer", close(fd));
+  SeeBool("it slept instead of looking again and again", Sleeps() - sleeps < 50);
   SeeBool("it waited", Milliseconds() - start >= 900);
   const char* answer = Peer("drain c");
   SeeBool("the peer got all", strtoul(answer, NULL, 10) == sent);
@@ -116,9 +128,44 @@ static void Connecting(void) {
   See("close again", close(fd));
 }
 
+// Nothing is unsent: close waits for the FIN to be acknowledged, and no longer.
+static void WaitsForFin(void) {
+  int fd = Connected("g", kPort + 10);
+  SetLinger(fd, 1, 5);
+  See("write", write(fd, "all", 3));
+  SeePeer("recv g 3");
+  usleep(100000);
+  int64_t start = Milliseconds();
+  See("close with nothing unsent", close(fd));
+  SeeBool("close was short", Milliseconds() - start < 1000);
+  SeePeer("drain g");
+}
+
+static void OnSignal(int signal) { (void)signal; }
+
+// A handler ends the wait, and close() does not say so.
+static void Interrupted(void) {
+  int fd = Connected("h", kPort + 11);
+  PeerMust("small_buffer h");
+  SetNonblocking(fd);
+  static char data[4 << 20];
+  while (write(fd, data, sizeof data) > 0) usleep(50000);
+  SetLinger(fd, 1, 10);
+  struct sigaction action = {.sa_handler = OnSignal, .sa_flags = SA_RESTART};
+  sigaction(SIGALRM, &action, NULL);
+  struct itimerval timer = {{0, 0}, {0, 200000}};
+  setitimer(ITIMER_REAL, &timer, NULL);
+  int64_t start = Milliseconds();
+  See("close that a signal interrupts", close(fd));
+  SeeBool("it ended early", Milliseconds() - start < 5000);
+  Peer("drain h");
+}
+
 int main(void) {
   Zero();
   Waits();
+  WaitsForFin();
+  Interrupted();
   NonblockingLinger();
   ExitUnsent();
   Killed();

@@ -48,6 +48,37 @@ TEST_F(StackTest, UdpLoopsBackInsideAStackToEveryOwnAddress) {
   }
 }
 
+TEST_F(StackTest, KnowsWhichAddressesItsOwnSocketsServe) {
+  struct Case {
+    int domain;
+    const char* bound;
+    const char* asked;
+    bool served;
+  };
+  for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
+    const SocketKind kind = type == SOCK_STREAM ? SocketKind::kTcp : SocketKind::kUdp;
+    for (const Case& c :
+         {Case{AF_INET, "0.0.0.0", "127.0.0.1", true}, Case{AF_INET, "0.0.0.0", "127.9.9.9", true},
+          Case{AF_INET, "0.0.0.0", "10.0.0.1", true}, Case{AF_INET, "0.0.0.0", "10.0.0.2", false},
+          Case{AF_INET, "0.0.0.0", "::1", false}, Case{AF_INET, "10.0.0.1", "127.0.0.1", false},
+          Case{AF_INET, "127.0.0.1", "127.0.0.1", true}, Case{AF_INET6, "::", "::1", true},
+          Case{AF_INET6, "::", "127.0.0.1", true}, Case{AF_INET6, "fd00::1", "::1", false}}) {
+      SCOPED_TRACE(std::string(c.bound) + " asked for " + c.asked);
+      Sock server = Open(a(), c.domain, type);
+      ASSERT_EQ(Bind(server, At(c.bound, 80)), 0);
+      const Endpoint asked{Parse(c.asked), 80, 0};
+      if (type == SOCK_STREAM) {
+        EXPECT_FALSE(a().stack->IsServed(kind, asked)) << "bound only";
+        ASSERT_EQ(Listen(server), 0);
+      }
+      EXPECT_EQ(a().stack->IsServed(kind, asked), c.served);
+      EXPECT_FALSE(a().stack->IsServed(kind, {asked.address, 81, 0}));
+      Close(&server);
+      EXPECT_FALSE(a().stack->IsServed(kind, asked));
+    }
+  }
+}
+
 TEST_F(StackTest, TcpConnectsSendsAndClosesOverTheWire) {
   for (const bool v6 : {false, true}) {
     const char* address = v6 ? "fd00::2" : "10.0.0.2";

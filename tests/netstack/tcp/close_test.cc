@@ -50,6 +50,29 @@ TEST_F(Closing, HalfCloseLetsThePeerGoOn) {
   EXPECT_EQ(ReadResult(s), 0);
 }
 
+TEST_F(Closing, WhoLingersIsToldWhenTheFinIsAcknowledged) {
+  TcpHost::Socket* s = AcceptOne();
+  EXPECT_EQ(Write(s, "last words"), 10);
+  EXPECT_TRUE(Shutdown(s, SHUT_WR).ok());
+  WatchSet set;
+  Watch watch;
+  watch.target = &s->pollable;
+  watch.set = &set;
+  watch.interest = kEventOut;
+  watch.flags = kWatchEdge;
+  Attach(watch, host().core().wakes);
+  watch.ready_node.Unlink();  // a look that found nothing to do
+  peer_ack_ += 10;
+  In(Peer(kTcpAck));  // the data only
+  EXPECT_TRUE(tcp().HasUnsentOrUnacknowledged(*s->connection));
+  EXPECT_FALSE(watch.ready_node.linked());
+  ++peer_ack_;
+  In(Peer(kTcpAck));
+  EXPECT_FALSE(tcp().HasUnsentOrUnacknowledged(*s->connection));
+  EXPECT_TRUE(watch.ready_node.linked());
+  Detach(watch, host().core().wakes);
+}
+
 TEST_F(Closing, PollShowsThePeersFin) {
   TcpHost::Socket* s = AcceptOne();
   EXPECT_EQ(host().Level(s), kEventOut | kEventWriteNormal);
