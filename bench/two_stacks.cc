@@ -58,9 +58,7 @@ Counted::Counted(const End& end) : Counted(end.counted()) {}
 Counted::~Counted() {
   if (counted_) CALLGRIND_TOGGLE_COLLECT;
 }
-void DumpCounts(const char* name) { CALLGRIND_DUMP_STATS_AT(name); }
 void StartCounting() { CALLGRIND_START_INSTRUMENTATION; }
-
 void End::Unmap::operator()(uint8_t* memory) const { munmap(memory, bytes); }
 
 End::End(int index, backend::Device& device, size_t arena_bytes)

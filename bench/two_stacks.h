@@ -64,9 +64,8 @@ class Counted {
  private:
   bool counted_;
 };
-// Under valgrind: what was counted since the last call becomes a dump of this name.
-void DumpCounts(const char* name);
-// Under valgrind with --instr-atstart=no: from now on instructions are simulated one by one.
+// Under valgrind with --instr-atstart=no: from now on instructions are looked at one by one, which
+// is slow. Once in a process.
 void StartCounting();
 
 class TwoStacks {
