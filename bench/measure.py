@@ -20,15 +20,15 @@ def need(*programs):
         sys.exit(f"missing: {LIBRARY}; run scripts/build")
 
 
-def enter_namespace():
+def enter_namespace(*more):
     """Runs this script again inside a network namespace of its own (and a user namespace, when the
-    user is not root), once."""
+    user is not root; and what `more` asks unshare for), once."""
     if os.environ.get("BENCH_INSIDE"):
         del os.environ["BENCH_INSIDE"]
         run("ip", "link", "set", "lo", "up")
         return
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    os.execvpe("unshare", ["unshare", *user, "--net", sys.executable, *sys.argv],
+    os.execvpe("unshare", ["unshare", *user, "--net", *more, sys.executable, *sys.argv],
                {**os.environ, "BENCH_INSIDE": "1"})
 
 
