@@ -78,6 +78,33 @@ bool IsShared(int fd) {
   return false;
 }
 
+// What glibc knows the forking thread by: its list of robust mutexes, and before that its id
+// (struct pthread: tid, a free word, robust_prev, robust_head). fork() renews both in the child;
+// clone() and a system call do not, and then the child would take the stack's lock in its parent's
+// name.
+struct ThreadIdentity {
+  void** robust_head = nullptr;
+  size_t length = 0;
+  int tid = 0;
+  int* stored_tid() const { return reinterpret_cast<int*>(robust_head - 2); }
+};
+constinit ThreadIdentity g_forking_thread = {};
+
+void NoteThreadIdentity() {
+  ThreadIdentity& identity = g_forking_thread;
+  identity = {};
+  RawSyscall(SYS_get_robust_list, 0, Word(&identity.robust_head), Word(&identity.length));
+  identity.tid = static_cast<int>(RawSyscall(SYS_gettid));
+}
+
+void RenewThreadIdentity() {
+  const ThreadIdentity& identity = g_forking_thread;
+  if (identity.robust_head == nullptr || *identity.stored_tid() != identity.tid) return;
+  *identity.stored_tid() = static_cast<int>(RawSyscall(SYS_gettid));
+  identity.robust_head[-1] = identity.robust_head[0] = identity.robust_head;
+  RawSyscall(SYS_set_robust_list, Word(identity.robust_head), static_cast<long>(identity.length));
+}
+
 // A forked child: the doorbells and the pump's descriptors are its parent's.
 void BecomeChild() {
   ThreadState& state = t_state;
@@ -185,6 +212,7 @@ void BecomeSuccessor() {
 void PrepareFork() {
   if (!IsAttached() || t_state.in_session || !EnterStack()) return;
   t_state.forking = true;
+  NoteThreadIdentity();
   g_child = FreeProcess();
   if (g_child == nullptr) {
     Log(LogLevel::kError, "more than %u processes on one stack: the child has no sockets",
@@ -218,6 +246,7 @@ void ForkInChild() {
   if (!t_state.forking) return;
   Process* process = g_child;
   g_child = nullptr;
+  RenewThreadIdentity();
   BecomeChild();
   if (process != nullptr) {
     // Unless the parent died at once and its reservations were dropped.

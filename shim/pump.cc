@@ -10,6 +10,7 @@
 // pump sleeps for good. Who stops attending wakes a parked pump (StopAttending).
 // A program that does nothing therefore costs nothing, and an active one a thousand short wake-ups
 // a second at most.
+#include <dlfcn.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -83,10 +84,21 @@ class Pump {
   Watched watched_[kMaxProcesses];
 };
 
-// glibc counts the pump among the program's threads, so it does not end the process when the last
-// of them ends.
+// A process ends with its last thread, which glibc knows by this counter (nptl/nptl_init, 2.36).
+// The pump's thread is taken out of it, so that it is none of the program's. Null: another glibc;
+// then the pump looks every now and then whether it is alone.
+constinit unsigned* g_thread_count = nullptr;
+
+[[gnu::constructor]] void FindThreadCount() {
+  g_thread_count = static_cast<unsigned*>(dlvsym(RTLD_DEFAULT, "__nptl_nthreads", "GLIBC_PRIVATE"));
+}
+
+void CountPump(int change) {
+  if (g_thread_count != nullptr) __atomic_add_fetch(g_thread_count, change, __ATOMIC_ACQ_REL);
+}
+
 void EndWithLastThread() {
-  if (IsLastThread()) exit(0);
+  if (g_thread_count == nullptr && IsLastThread()) exit(0);
 }
 
 bool Enter(Instant* now) {
@@ -367,6 +379,7 @@ void* PumpMain(void*) {
   // A program counts on getting the lowest free number; the pump opens things at any time.
   t_state.own_files = CloseAllButInternal(true);
   Serve(false, Instant::Never());
+  CountPump(1);  // glibc counts it out when it ends
   return nullptr;
 }
 
@@ -386,6 +399,7 @@ void EnsurePump() {
   pthread_t thread;
   const int error = pthread_create(&thread, &attributes, PumpMain, nullptr);
   pthread_attr_destroy(&attributes);
+  if (error == 0) CountPump(-1);
   pthread_sigmask(SIG_SETMASK, &saved, nullptr);
   if (error != 0) {
     Log(LogLevel::kWarn,

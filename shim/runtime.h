@@ -96,7 +96,21 @@ void PrepareFork();
 void ForkInParent(pid_t child);  // -1: the fork failed
 void ForkInChild();
 
-// vfork: a child that shares our memory must not run hooks on it. The hook answers vfork with fork.
+// vfork: a child that shares our memory must not run hooks on it. The hook answers vfork with fork,
+// and lets the parent wait until the child has exec'd or ended, as vfork does. Signals are held
+// back from construction to RestoreSignals, in both.
+class VforkWait {
+ public:
+  VforkWait();
+  void HoldInChild();
+  void WaitInParent(pid_t child);  // -1: the fork failed
+  void RestoreSignals();
+
+ private:
+  struct Page;
+  Page* page_ = nullptr;
+  uint64_t mask_ = 0;
+};
 // posix_spawn: PrepareFork, PrepareExec, the real posix_spawn, ExecFailed, ForkInParent(pid or -1).
 
 // exec: called before the real execve. Makes the stack's descriptors inheritable; undone when exec

@@ -78,6 +78,21 @@ int Execute(Arguments environment, Call call) {
   return result;
 }
 
+// Calls `call` with the arguments of execl and its relatives, the terminating null included. They
+// are on this frame's stack: a child of fork must not allocate. `list` is left behind the null.
+template <typename Call>
+int WithList(const char* first, va_list list, Call call) {
+  va_list counting;
+  va_copy(counting, list);
+  size_t count = 0;
+  for (const char* a = first; a != nullptr; a = va_arg(counting, const char*)) ++count;
+  va_end(counting);
+  auto** all = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
+  all[0] = const_cast<char*>(first);
+  for (size_t i = 1; i <= count; ++i) all[i] = va_arg(list, char*);
+  return call(all);
+}
+
 int Spawn(Original<SpawnFunction>& original, pid_t* pid, const char* path,
           const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
           Arguments arguments, Arguments environment) {
@@ -192,49 +207,32 @@ int execveat(int directory, const char* path, char* const arguments[], char* con
   });
 }
 
-// The arguments of execl and its relatives, the terminating null included, on the caller's stack:
-// a child of fork must not allocate.
 int execl(const char* path, const char* argument, ...) noexcept {
   va_list list;
   va_start(list, argument);
-  size_t count = 1;
-  while (va_arg(list, const char*) != nullptr) ++count;
+  const int result =
+      WithList(argument, list, [=](Arguments all) { return execve(path, all, environ); });
   va_end(list);
-  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
-  arguments[0] = const_cast<char*>(argument);
-  va_start(list, argument);
-  for (size_t i = 1; i <= count; ++i) arguments[i] = va_arg(list, char*);
-  va_end(list);
-  return execve(path, arguments, environ);
+  return result;
 }
 
 int execlp(const char* file, const char* argument, ...) noexcept {
   va_list list;
   va_start(list, argument);
-  size_t count = 1;
-  while (va_arg(list, const char*) != nullptr) ++count;
+  const int result =
+      WithList(argument, list, [=](Arguments all) { return execvpe(file, all, environ); });
   va_end(list);
-  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
-  arguments[0] = const_cast<char*>(argument);
-  va_start(list, argument);
-  for (size_t i = 1; i <= count; ++i) arguments[i] = va_arg(list, char*);
-  va_end(list);
-  return execvpe(file, arguments, environ);
+  return result;
 }
 
 int execle(const char* path, const char* argument, ...) noexcept {
   va_list list;
   va_start(list, argument);
-  size_t count = 1;
-  while (va_arg(list, const char*) != nullptr) ++count;
+  const int result = WithList(argument, list, [path, &list](Arguments all) {
+    return execve(path, all, va_arg(list, Arguments));  // the environment follows the null
+  });
   va_end(list);
-  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
-  arguments[0] = const_cast<char*>(argument);
-  va_start(list, argument);
-  for (size_t i = 1; i <= count; ++i) arguments[i] = va_arg(list, char*);
-  auto* const environment = va_arg(list, char* const*);
-  va_end(list);
-  return execve(path, arguments, environment);
+  return result;
 }
 
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,

@@ -1,10 +1,11 @@
 // Hooks: fork and its relatives, and the ends of a process.
 //
-// vfork is answered with fork. A child that shares our memory would run its hooks on the parent's
-// table: its close() and dup2() before exec would take the parent's sockets away. A copy of the
-// memory costs some page tables and keeps everything else that vfork promises but two things: the
-// parent does not wait for exec, and does not see what the child wrote. It also makes the hook
-// plain: the child returns on its own copy of the stack.
+// vfork is answered with fork when there is a stack. A child that shares our memory would run its
+// hooks on the parent's table: its close() and dup2() before exec would take the parent's sockets
+// away. A copy of the memory costs some page tables and keeps everything else that vfork promises
+// but one thing: the parent does not see what the child wrote. It waits until the child has exec'd
+// or ended. Without a configuration libc's own vfork is jumped to, because a call of it cannot
+// return twice through a frame of ours.
 //
 // clone with CLONE_VM is a thread, or a child of somebody who knows what he does: it passes
 // through.
@@ -31,6 +32,7 @@ namespace {
 
 constinit Original<pid_t()> real_fork("fork");
 constinit Original<pid_t()> real_Fork("_Fork");
+constinit Original<pid_t()> real_vfork("vfork");
 constinit Original<int(int (*)(void*), void*, int, void*, ...)> real_clone("clone");
 constinit Original<void(int)> real_exit("_exit");
 
@@ -40,7 +42,7 @@ std::atomic<long> g_ended{0};
 void EndAtQuickExit() { EndProcess(); }
 
 [[gnu::constructor]] void BindAll() {
-  Bind(real_fork, real_Fork, real_clone, real_exit);
+  Bind(real_fork, real_Fork, real_vfork, real_clone, real_exit);
   // Handlers run in reverse order: the one that was registered first runs last.
   at_quick_exit(EndAtQuickExit);
 }
@@ -59,15 +61,24 @@ pid_t Fork(Original<pid_t()>& original) {
   return child;
 }
 
+pid_t ForkAndWait() {
+  return ForkWaiting([] { return real_fork(); });
+}
+
 struct Start {
   int (*function)(void*);
   void* argument;
+  VforkWait* wait;  // CLONE_VFORK; the child's copy
 };
 
 // The first thing that a clone'd child with a memory of its own does.
 int StartChild(void* start) {
   const Start copy = *static_cast<Start*>(start);
   AfterFork(0);
+  if (copy.wait != nullptr) {
+    copy.wait->HoldInChild();
+    copy.wait->RestoreSignals();
+  }
   return copy.function(copy.argument);
 }
 
@@ -101,7 +112,19 @@ pid_t fork() noexcept { return Fork(real_fork); }
 
 pid_t _Fork() noexcept { return Fork(real_Fork); }
 
-pid_t vfork() noexcept { return fork(); }
+// What vfork jumps to.
+[[gnu::used, gnu::visibility("hidden")]] void* UserstackVforkTarget() noexcept {
+  const bool is_kernel = CurrentMode() == Mode::kKernel;
+  return reinterpret_cast<void*>(is_kernel ? real_vfork.get() : &ForkAndWait);
+}
+
+[[gnu::naked]] pid_t vfork() noexcept {
+  // The stack is as the caller left it when the target is entered: its return is the caller's.
+  asm("subq $8, %rsp\n\t"
+      "call UserstackVforkTarget\n\t"
+      "addq $8, %rsp\n\t"
+      "jmp *%rax");
+}
 [[gnu::alias("vfork")]] pid_t __vfork() noexcept;
 
 int clone(int (*function)(void*), void* stack, int flags, void* argument, ...) noexcept {
@@ -114,11 +137,20 @@ int clone(int (*function)(void*), void* stack, int flags, void* argument, ...) n
   if ((flags & CLONE_VM) != 0 || !IsAttached()) {
     return real_clone(function, stack, flags, argument, parent_tid, tls, child_tid);
   }
-  Start start{function, argument};
-  PrepareFork();
-  const int child =
-      real_clone(StartChild, stack, flags, static_cast<void*>(&start), parent_tid, tls, child_tid);
-  AfterFork(child);
+  const auto make = [&](VforkWait* wait) {
+    Start start{function, argument, wait};
+    PrepareFork();
+    const int child = real_clone(StartChild, stack, flags & ~CLONE_VFORK,
+                                 static_cast<void*>(&start), parent_tid, tls, child_tid);
+    AfterFork(child);
+    return child;
+  };
+  if ((flags & CLONE_VFORK) == 0) return make(nullptr);
+  // The kernel would let the parent sleep with the stack's lock.
+  VforkWait wait;
+  const int child = make(&wait);
+  wait.WaitInParent(child);
+  wait.RestoreSignals();
   return child;
 }
 

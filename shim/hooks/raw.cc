@@ -22,9 +22,15 @@ bool IsFork(long number, const long* a) {
 }
 
 long ForkRaw(long number, const long* a) {
-  PrepareFork();
   // vfork is answered with fork: see processes.cc.
-  const long child = number == SYS_clone ? Make(number, a) : RawSyscall(SYS_fork);
+  const bool waits = number == SYS_vfork || (number == SYS_clone && (a[0] & CLONE_VFORK) != 0);
+  const auto make = [&] {
+    if (number != SYS_clone) return RawSyscall(SYS_fork);
+    return RawSyscall(number, a[0] & ~long{CLONE_VFORK}, a[1], a[2], a[3], a[4], a[5]);
+  };
+  if (waits) return ForkWaiting(make);
+  PrepareFork();
+  const long child = make();
   AfterFork(static_cast<pid_t>(child < 0 ? -1 : child));
   return child;
 }
