@@ -90,8 +90,10 @@ bool WaitForAuditor(long pid, int pidfd) {
 
 }  // namespace
 
-void OnCheckFailed() {
-  if (g_auditing) ExitChild(1);
+void OnCheckFailed(const char* what) {
+  if (!g_auditing) return;
+  Log(LogLevel::kInfo, "audit: %s", what);
+  ExitChild(1);
 }
 
 bool AuditAfterDeath() {

@@ -50,6 +50,7 @@ void Destroy(Description* description, Instant now) {
     g_shared->stack->DestroySocket(socket, now);
   }
   if (epoll != nullptr) DestroyEpoll(epoll);
+  description->flight_node.Unlink();
   description->node.Unlink();
   g_shared->descriptions.Delete(description);
 }
@@ -178,11 +179,19 @@ void RecountReferences(Instant now) {
   }
 }
 
-void AddReference(Description* description) { ++description->in_flight; }
+void AddReference(Description* description) {
+  if (++description->in_flight == 1) g_shared->in_flight.PushBack(description);
+}
 
 void DropReference(Description* description, Instant now) {
   Check(description->in_flight > 0, "descriptors: nothing is in flight");
-  --description->in_flight;
+  if (--description->in_flight == 0) description->flight_node.Unlink();
+  DestroyIfUnused(description, now);
+}
+
+void DropFlight(Description* description, Instant now) {
+  description->in_flight = 0;
+  description->flight_node.Unlink();
   DestroyIfUnused(description, now);
 }
 

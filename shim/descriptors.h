@@ -42,6 +42,9 @@ void Unpin(Description* description, Instant now);
 void AddReference(Description* description);
 void DropReference(Description* description, Instant now);
 
+// Gives back what messages hold of a description whose placeholder no longer exists anywhere.
+void DropFlight(Description* description, Instant now);
+
 // The description whose placeholder has this inode, or nullptr: after exec, after SCM_RIGHTS. With
 // the lock.
 Description* FindByInode(uint64_t inode);

@@ -84,7 +84,7 @@ void BreakMode();
 void ConfigureLog(LogLevel level, const char* file);
 int LogDescriptor();
 // Called before the line of a failed Check is written (audit.cc).
-void OnCheckFailed();
+void OnCheckFailed(const char* what);
 
 // --- our own descriptors (internal_descriptors.cc) ---
 // Moves `fd` above the program's numbers, close-on-exec, and marks it ours. Returns the new number,
@@ -226,6 +226,9 @@ int BindListener(const Config& config);
 void StartListening(int listener);
 // Answers one newcomer, if there is one.
 void ServeNewcomer();
+
+// --- rights that nobody took (stray.cc) ---
+void ReleaseStrayRights();
 
 // --- successor (successor.cc) ---
 void SpawnSuccessor();

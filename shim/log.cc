@@ -67,7 +67,7 @@ void Log(LogLevel level, const char* format, ...) {
 namespace userstack {
 
 void CheckFailed(const char* what, const char* file, unsigned line) {
-  shim::OnCheckFailed();
+  shim::OnCheckFailed(what);
   shim::Log(shim::LogLevel::kError, "internal error: %s (%s:%u)", what, file, line);
   __builtin_trap();
 }

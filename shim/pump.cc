@@ -31,7 +31,7 @@ constexpr Duration kTick = Duration::Milliseconds(1);
 constexpr Duration kShortestTick = Duration::Microseconds(100);
 constexpr int kQuietTicksBeforeParking = 8;
 constexpr Duration kParkedCheck = Duration::Seconds(2);
-// So often an idle pump looks whether it is the last thread of its process.
+// So often an idle pump looks for what nobody tells it of.
 constexpr Duration kLongestSleep = Duration::Seconds(2);
 constexpr size_t kStackBytes = 256 << 10;
 constexpr uint64_t kListenerKey = ~uint64_t{0};
@@ -77,7 +77,7 @@ class Pump {
   uint64_t generation_ = 0;
   uint64_t sessions_ = 0;
   int quiet_ticks_ = 0;
-  Instant looked_;  // whether it is the last thread
+  Instant looked_;  // at what is looked at now and then
   bool problem_reported_ = false;
   bool successor_ = false;
   bool yielding_ = false;
@@ -259,6 +259,7 @@ void Pump::Sleep(Instant until, bool watch_device) {
   if (now - looked_ >= kLongestSleep && !successor_) {
     looked_ = now;
     EndWithLastThread();
+    ReleaseStrayRights();
   }
   if (ready <= 0) return;
   if (entries[0].revents != 0) DrainDoorbell();

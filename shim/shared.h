@@ -47,6 +47,7 @@ struct Description {
   Duration receive_timeout = Duration::Infinite();  // SO_RCVTIMEO
   Duration send_timeout = Duration::Infinite();     // SO_SNDTIMEO
   ListNode node;                                    // on Shared::all_descriptions
+  ListNode flight_node;                             // on Shared::in_flight, while in_flight > 0
 };
 
 struct Slot {
@@ -111,6 +112,7 @@ struct Shared {
   Pool<Watch> watches;
   Pool<Sleeper> sleepers;
   List<Description, &Description::node> all_descriptions;
+  List<Description, &Description::flight_node> in_flight;
   List<Sleeper, &Sleeper::node> all_sleepers;
   Process* processes[kMaxProcesses] = {};
 };

@@ -2,8 +2,9 @@
 // travels; its inode tells the receiver, a process of the same stack, which description it is. From
 // sendmsg to recvmsg the description is kept by a reference of the message itself.
 //
-// Limit: a receiver that is not of the stack gets the placeholder only, and the message's reference
-// is then never given back.
+// A message that nobody takes, or that a process takes which is not of the stack (it gets the
+// placeholder only), keeps the socket until its placeholder is gone from every process: the pump
+// looks for that every two seconds (stray.cc).
 #pragma once
 
 #include <sys/socket.h>
