@@ -34,6 +34,7 @@ constexpr Rule kRules[] = {
     {"CONFIG", "the path of a TOML file, shorter than 512 bytes"},
     {"CAPTURE", "the path of a pcap file to write, shorter than 512 bytes"},
     {"MEMORY", "16M to 1024G, as 512M or 4G"},
+    {"REWRITE", "on or off"},
 };
 static_assert(sizeof(kRules) / sizeof(kRules[0]) == static_cast<size_t>(Setting::kCount));
 
@@ -196,6 +197,11 @@ bool ParseCongestionControl(Text text, Config* config) {
   return true;
 }
 
+bool ParseRewrite(Text text, Config* config) {
+  config->rewrite = text.Is("on");
+  return config->rewrite || text.Is("off");
+}
+
 bool ParseLogLevel(Text text, Config* config) {
   constexpr const char* kLevels[] = {"error", "warn", "info", "debug"};
   for (int i = 0; i < 4; ++i) {
@@ -257,6 +263,8 @@ bool ParseValue(Setting setting, Text text, Config* config) {
       return CopyText(text, config->capture_file);
     case Setting::kMemory:
       return ParseMemory(text, config);
+    case Setting::kRewrite:
+      return ParseRewrite(text, config);
     case Setting::kCount:
       break;
   }

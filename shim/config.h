@@ -32,6 +32,7 @@ enum class Setting : uint8_t {
   kConfig,
   kCapture,
   kMemory,
+  kRewrite,
   kCount,
 };
 
@@ -54,6 +55,7 @@ struct Config {
   char config_file[kMaxPathLength] = {};
   char capture_file[kMaxPathLength] = {};
   uint64_t memory = uint64_t{4} << 30;
+  bool rewrite = false;
   uint32_t given = 0;  // bit per Setting that was given
 
   bool Has(Setting setting) const { return (given >> static_cast<unsigned>(setting)) & 1; }

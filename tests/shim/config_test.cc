@@ -51,8 +51,9 @@ TEST(Config, AcceptsEveryVariable) {
              "USERSTACK_MAC=02:aA:00:00:00:01", "USERSTACK_CC=reno", "USERSTACK_SPIN_US=0",
              "USERSTACK_RESOLV_CONF=/tmp/resolv.conf", "USERSTACK_KERNEL=127.0.0.0/8,192.168.1.1",
              "USERSTACK_LOG=info", "USERSTACK_LOG_FILE=/tmp/log", "USERSTACK_CAPTURE=/tmp/c.pcap",
-             "USERSTACK_MEMORY=64M"});
+             "USERSTACK_MEMORY=64M", "USERSTACK_REWRITE=on"});
   ASSERT_TRUE(o.ok) << o.error;
+  EXPECT_TRUE(o.config.rewrite);
   EXPECT_EQ(Describe(o.config),
             "USERSTACK_DEV=tap:us0 USERSTACK_ADDR=10.0.0.2/24,fd00::2/64 "
             "USERSTACK_GATEWAY=10.0.0.1,fd00::1 USERSTACK_MTU=9000 "
@@ -72,6 +73,7 @@ TEST(Config, HasTheDefaultsOfTheContract) {
   EXPECT_EQ(o.config.congestion_control, CongestionControl::kCubic);
   EXPECT_EQ(o.config.log_level, LogLevel::kWarn);
   EXPECT_EQ(o.config.memory, uint64_t{4} << 30);
+  EXPECT_FALSE(o.config.rewrite);
   ASSERT_EQ(o.config.kernel_count, 2u);
   EXPECT_TRUE(o.config.kernel[0].Contains(IpAddress::V4(0x7f000001)));
   IpAddress loopback;
@@ -124,6 +126,7 @@ constexpr Refusal kRefusals[] = {
     {"USERSTACK_SPIN_US", "-1", "0 to 1000000"},
     {"USERSTACK_KERNEL", "10.0.0.0/8;::1", "127.0.0.0/8,::1"},
     {"USERSTACK_LOG", "loud", "error, warn, info or debug"},
+    {"USERSTACK_REWRITE", "yes", "on or off"},
     {"USERSTACK_MEMORY", "1M", "16M to 1024G"},
     {"USERSTACK_MEMORY", "4", "16M to 1024G"},
     {"USERSTACK_MEMORY", "2000G", "16M to 1024G"},

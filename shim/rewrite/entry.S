@@ -1,0 +1,170 @@
+/* Entry: where every rewritten system call arrives (see trampoline.h).
+ *
+ * In: rcx = the trampoline's `real`; everything else as the program had it before its `syscall`.
+ * Out: to `real` with every register and flag as it came (the call is not the stack's), or to
+ * `real + 2` with the result in rax, rcx and r11 as the kernel leaves them (where it goes on,
+ * the flags), and everything else as it came: general registers, flags, vector and mask registers.
+ *
+ * It runs on the program's stack, below the red zone, as a signal handler would. What it keeps is in
+ * its frame only, so that a handler may come at any instruction and enter again, and may leave by
+ * siglongjmp. To an unwinder it is a function that the site called: the frame's return address is
+ * the instruction behind the site, so that pthread_cancel and debuggers pass through.
+ *
+ * userstack_rewrite_concerns is compiled without vector registers; only when it says yes are they
+ * saved, by hand: xsave costs fifteen times as much.
+ */
+#define RED_ZONE 128
+#define CFA 144            /* from rbp */
+#define FLAGS -8
+#define REAL -16
+#define NUMBER -24
+#define ARGUMENTS -72      /* rdi rsi rdx r10 r8 r9 */
+#define DIRECTION_FLAG 4   /* in the flags' second byte */
+#define OVERFLOW_FLAG 8
+
+        .section .note.GNU-stack, "", @progbits
+        .text
+        .globl  userstack_rewrite_entry
+        .hidden userstack_rewrite_entry, userstack_rewrite_concerns, userstack_rewrite_call
+        .hidden userstack_rewrite_vectors
+        .type   userstack_rewrite_entry, @function
+        .p2align 6
+userstack_rewrite_entry:
+        .cfi_startproc
+        .cfi_undefined rip
+        lea     -RED_ZONE(%rsp), %rsp
+        .cfi_adjust_cfa_offset RED_ZONE
+        pushq   -8(%rcx)
+        .cfi_adjust_cfa_offset 8
+        pushq   %rbp
+        .cfi_adjust_cfa_offset 8
+        mov     %rsp, %rbp
+        .cfi_def_cfa rbp, CFA
+        .cfi_offset rbp, -CFA
+        .cfi_offset rip, -CFA + 8
+        pushfq
+        push    %rcx
+        push    %rax
+        push    %r9
+        push    %r8
+        push    %r10
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        testb   $DIRECTION_FLAG, FLAGS+1(%rbp)
+        jnz     .Lclear_direction
+.Lask:
+        mov     %rax, %rdi
+        mov     %rsp, %rsi
+        and     $-64, %rsp
+        call    userstack_rewrite_concerns
+        test    %al, %al
+        jnz     .Lours
+
+/* Back, with the registers that the frame holds. */
+.Lpass:
+        mov     FLAGS(%rbp), %r11
+        movb    FLAGS(%rbp), %ah
+        movb    FLAGS+1(%rbp), %al
+        testb   $DIRECTION_FLAG, %al
+        jnz     .Lset_direction
+.Lflags:
+        and     $OVERFLOW_FLAG, %al
+        add     $0x78, %al              /* 0x78 + 8 overflows, 0x78 does not */
+        sahf                            /* nothing below changes a flag */
+        lea     ARGUMENTS(%rbp), %rsp
+        pop     %rdi
+        pop     %rsi
+        pop     %rdx
+        pop     %r10
+        pop     %r8
+        pop     %r9
+        pop     %rax
+        pop     %rcx
+        mov     (%rbp), %rbp
+        .cfi_remember_state
+        .cfi_def_cfa rsp, CFA - FLAGS
+        .cfi_restore rbp
+        lea     CFA-FLAGS(%rsp), %rsp
+        .cfi_def_cfa rsp, 0
+        .cfi_undefined rip
+        jmp     *%rcx
+        .cfi_restore_state
+
+.Lclear_direction:
+        cld
+        jmp     .Lask
+.Lset_direction:
+        std
+        jmp     .Lflags
+
+/* The call may be the stack's: rax = result, rdx = whether it was. */
+.Lours:
+        mov     NUMBER(%rbp), %rdi
+        lea     ARGUMENTS(%rbp), %rsi
+        mov     userstack_rewrite_vectors(%rip), %eax
+        cmp     $1, %eax
+        je      .Lavx
+        ja      .Lavx512
+        sub     $16 * 16, %rsp
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        movaps  %xmm\n, 16 * \n(%rsp)
+        .endr
+        call    userstack_rewrite_call
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        movaps  16 * \n(%rsp), %xmm\n
+        .endr
+        jmp     .Lanswer
+
+.Lavx:
+        sub     $16 * 32, %rsp
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovaps %ymm\n, 32 * \n(%rsp)
+        .endr
+        vzeroupper
+        call    userstack_rewrite_call
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovaps 32 * \n(%rsp), %ymm\n
+        .endr
+        jmp     .Lanswer
+
+.Lavx512:
+        sub     $32 * 64 + 64, %rsp
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovaps %zmm\n, 64 * \n(%rsp)
+        .endr
+        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        vmovaps %zmm\n, 64 * \n(%rsp)
+        .endr
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        kmovq   %k\n, 32 * 64 + 8 * \n(%rsp)
+        .endr
+        vzeroupper
+        call    userstack_rewrite_call
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        vmovaps 64 * \n(%rsp), %zmm\n
+        .endr
+        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        vmovaps 64 * \n(%rsp), %zmm\n
+        .endr
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        kmovq   32 * 64 + 8 * \n(%rsp), %k\n
+        .endr
+
+.Lanswer:
+        test    %edx, %edx
+        jz      .Lpass
+        mov     %rax, NUMBER(%rbp)
+        addq    $2, REAL(%rbp)
+        jmp     .Lpass
+        .cfi_endproc
+        .size   userstack_rewrite_entry, . - userstack_rewrite_entry
+
+/* What the processor has: 0 xmm, 1 ymm, 2 zmm and masks of 64 bits (entry.cc sets it). */
+        .bss
+        .globl  userstack_rewrite_vectors
+        .p2align 2
+        .type   userstack_rewrite_vectors, @object
+        .size   userstack_rewrite_vectors, 4
+userstack_rewrite_vectors:
+        .zero   4

@@ -1,0 +1,184 @@
+// Finder: see finder.h.
+#include "shim/rewrite/finder.h"
+
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "shim/rewrite/unwind_table.h"
+
+namespace userstack::shim::rewrite {
+namespace {
+
+constexpr uint8_t kSyscallFirst = 0x0f;
+constexpr uint8_t kSyscallSecond = 0x05;
+constexpr uint8_t kLoadNumber = 0xb8;  // mov $imm32,%eax
+constexpr uint64_t kLargestFunction = 1 << 20;
+
+// The bytes in front look like the load of a number that cannot concern the stack. Not a proof, but
+// good enough to leave the place alone without decoding: most of libc's hits are such.
+bool LooksIrrelevant(const Segment& segment, const uint8_t* hit) {
+  constexpr ptrdiff_t kLoadSize = 5;
+  if (hit - segment.bytes < kLoadSize || hit[-kLoadSize] != kLoadNumber) return false;
+  int32_t number = 0;
+  memcpy(&number, hit - kLoadSize + 1, sizeof number);
+  return number >= 0 && number < 1024 && !IsRelevant(number);
+}
+
+void Search(const Segment& segment, std::vector<uint64_t>* hits, Findings* findings) {
+  const uint8_t pattern[] = {kSyscallFirst, kSyscallSecond};
+  const uint8_t* at = segment.bytes;
+  const uint8_t* const end = segment.bytes + segment.size;
+  while (at < end) {
+    at = static_cast<const uint8_t*>(
+        memmem(at, static_cast<size_t>(end - at), pattern, sizeof pattern));
+    if (at == nullptr) return;
+    ++findings->hits;
+    if (LooksIrrelevant(segment, at)) {
+      ++findings->irrelevant;
+    } else {
+      hits->push_back(segment.address + static_cast<uint64_t>(at - segment.bytes));
+    }
+    at += sizeof pattern;
+  }
+}
+
+class Finding {
+ public:
+  Finding(const Image& image, const UnwindTable& table, DecodeFunction decode, Findings* findings)
+      : image_(image), table_(table), decode_(decode), findings_(*findings) {}
+
+  // Takes the hits that one function holds off the front; false: the decoder failed.
+  bool TakeFunction(const std::vector<uint64_t>& hits, size_t* next) {
+    Function function;
+    const uint64_t hit = hits[*next];
+    if (!table_.FunctionAt(hit, &function) || function.size > kLargestFunction) {
+      ++findings_.unproved;
+      ++*next;
+      return true;
+    }
+    offsets_.clear();
+    while (*next < hits.size() && hits[*next] - function.start < function.size) {
+      offsets_.push_back(static_cast<uint32_t>(hits[(*next)++] - function.start));
+    }
+    proved_.resize(offsets_.size());
+    DecodeRequest request;
+    request.code = image_.CodeAt(function.start, function.size);
+    request.size = function.size;
+    request.address = function.start;
+    request.hidden_entries = function.has_landing_pads;
+    request.hits = offsets_.data();
+    request.hit_count = static_cast<uint32_t>(offsets_.size());
+    const int count = decode_(&request, proved_.data());
+    if (count < 0) return false;
+    findings_.unproved += request.hit_count - static_cast<uint32_t>(count);
+    for (int i = 0; i < count; ++i) Keep(proved_[static_cast<size_t>(i)]);
+    return true;
+  }
+
+ private:
+  void Keep(const Site& site) {
+    if (!IsRelevant(site.number)) {
+      ++findings_.irrelevant;
+    } else {
+      findings_.sites.push_back(site);
+    }
+  }
+
+  const Image& image_;
+  const UnwindTable& table_;
+  DecodeFunction decode_;
+  Findings& findings_;
+  std::vector<uint32_t> offsets_;
+  std::vector<Site> proved_;
+};
+
+// Two jumps must not share a byte: of neighbours whose patches meet, the later is left alone.
+void SeparateNeighbours(std::vector<Site>* sites) {
+  uint64_t end = 0;
+  for (Site& site : *sites) {
+    if (site.patched == 0) continue;
+    if (site.start() < end) {
+      site.patched = 0;
+      continue;
+    }
+    end = std::max(site.start() + site.patched, site.start() + site.code_size());
+  }
+}
+
+}  // namespace
+
+bool IsRelevant(int32_t number) {
+  switch (number) {
+    case kUnknownNumber:
+    case SYS_read:
+    case SYS_write:
+    case SYS_close:
+    case SYS_poll:
+    case SYS_ioctl:
+    case SYS_readv:
+    case SYS_writev:
+    case SYS_select:
+    case SYS_dup:
+    case SYS_dup2:
+    case SYS_sendfile:
+    case SYS_socket:
+    case SYS_connect:
+    case SYS_accept:
+    case SYS_sendto:
+    case SYS_recvfrom:
+    case SYS_sendmsg:
+    case SYS_recvmsg:
+    case SYS_shutdown:
+    case SYS_bind:
+    case SYS_listen:
+    case SYS_getsockname:
+    case SYS_getpeername:
+    case SYS_setsockopt:
+    case SYS_getsockopt:
+    case SYS_fcntl:
+    case SYS_epoll_wait:
+    case SYS_epoll_ctl:
+    case SYS_pselect6:
+    case SYS_ppoll:
+    case SYS_splice:
+    case SYS_epoll_pwait:
+    case SYS_accept4:
+    case SYS_dup3:
+    case SYS_preadv2:
+    case SYS_pwritev2:
+    case SYS_recvmmsg:
+    case SYS_sendmmsg:
+    case SYS_io_uring_setup:
+    case SYS_close_range:
+    case SYS_epoll_pwait2:
+      return true;
+  }
+  return false;
+}
+
+bool FindSites(const Image& image, DecodeFunction (*load)(), Findings* findings) {
+  std::vector<uint64_t> hits;
+  for (unsigned i = 0; i < image.segment_count(); ++i) {
+    if (image.segments()[i].executable) Search(image.segments()[i], &hits, findings);
+  }
+  std::sort(hits.begin(), hits.end());
+  hits.erase(std::unique(hits.begin(), hits.end()), hits.end());
+  if (hits.empty()) return true;
+  UnwindTable table;
+  if (!UnwindTable::Open(image, &table)) {
+    findings->unproved = static_cast<uint32_t>(hits.size());
+    return true;
+  }
+  const DecodeFunction decode = load();
+  if (decode == nullptr) return false;
+  Finding finding(image, table, decode, findings);
+  for (size_t next = 0; next < hits.size();) {
+    if (!finding.TakeFunction(hits, &next)) return false;
+  }
+  SeparateNeighbours(&findings->sites);
+  return true;
+}
+
+}  // namespace userstack::shim::rewrite

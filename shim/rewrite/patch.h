@@ -1,0 +1,30 @@
+// Patch: puts trampolines near an object and jumps over its sites. Process-local; the caller holds
+// whatever keeps two threads from patching at once, and no other thread may run in what is patched.
+//
+// Code is written through /proc/self/mem: it is never writable, nor for a moment not executable, so
+// that a policy against either (SELinux execmod) has nothing to refuse half-way.
+//
+// Invariants: 1. A site whose bytes are not those that the finder saw is left alone. 2. A failure
+// leaves the object as it was, or with some sites rewritten and the others whole.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "shim/rewrite/image.h"
+#include "shim/rewrite/site.h"
+
+namespace userstack::shim::rewrite {
+
+struct PatchResult {
+  uint32_t rewritten = 0;
+  uint32_t left = 0;  // no safe way, or other bytes than expected
+  long error = 0;     // -errno of what failed, with the reason in `failure`
+  const char* failure = nullptr;
+};
+
+// `entry`: where the trampolines go, entry.S's userstack_rewrite_entry.
+PatchResult PatchSites(uintptr_t base, const Image& image, const Site* sites, size_t count,
+                       void (*entry)());
+
+}  // namespace userstack::shim::rewrite

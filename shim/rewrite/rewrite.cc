@@ -1,0 +1,199 @@
+// Rewrite: see rewrite.h. For each loaded object: its sites from the cache, or from the finder with
+// the decoder's module loaded for that; then trampolines and jumps.
+//
+// Left alone: the library itself (its own calls must reach the kernel), the dynamic loader (its
+// calls read libraries), the vDSO. The ladder: a site that cannot be rewritten is left to the
+// symbols; an object for which something fails, too, with one line; where threads run already,
+// everything.
+#include "shim/rewrite/rewrite.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "shim/internal.h"
+#include "shim/real.h"
+#include "shim/rewrite/cache.h"
+#include "shim/rewrite/entry.h"
+#include "shim/rewrite/finder.h"
+#include "shim/rewrite/patch.h"
+
+namespace userstack::shim {
+namespace {
+
+using rewrite::Cache;
+using rewrite::CacheState;
+using rewrite::DecodeFunction;
+using rewrite::Image;
+using rewrite::Site;
+
+struct Object {
+  uintptr_t base = 0;
+  std::string name;
+  Image image;
+};
+
+// The directory of this library, with a slash at its end.
+std::string OwnDirectory() {
+  Dl_info own{};
+  if (dladdr(reinterpret_cast<void*>(&userstack_rewrite_entry), &own) == 0) return {};
+  const std::string path = own.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string() : path.substr(0, slash + 1);
+}
+
+// The module with capstone stays loaded: objects that come later ask it again.
+DecodeFunction LoadDecoder() {
+  static const DecodeFunction decode = [] {
+    const std::string path = OwnDirectory() + rewrite::kDecodeModule;
+    void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (module != nullptr) {
+      return reinterpret_cast<DecodeFunction>(dlsym(module, rewrite::kDecodeSymbol));
+    }
+    const char* reason = dlerror();
+    Log(LogLevel::kWarn, "USERSTACK_REWRITE: %.200s: cannot be loaded (%.300s); no new sites",
+        path.c_str(), reason == nullptr ? "" : reason);
+    return DecodeFunction{nullptr};
+  }();
+  return decode;
+}
+
+int Collect(dl_phdr_info* info, size_t, void* out) {
+  auto& objects = *static_cast<std::vector<Object>*>(out);
+  const auto holds = [&](uintptr_t address) {
+    for (size_t i = 0; i < info->dlpi_phnum; ++i) {
+      const Elf64_Phdr& header = info->dlpi_phdr[i];
+      const uintptr_t start = info->dlpi_addr + header.p_vaddr;
+      if (header.p_type == PT_LOAD && address >= start && address - start < header.p_memsz) {
+        return true;
+      }
+    }
+    return false;
+  };
+  const uintptr_t vdso = getauxval(AT_SYSINFO_EHDR);
+  const uintptr_t loader = getauxval(AT_BASE);
+  if (holds(reinterpret_cast<uintptr_t>(&userstack_rewrite_entry)) || (vdso != 0 && holds(vdso)) ||
+      (loader != 0 && holds(loader))) {
+    return 0;
+  }
+  Object object;
+  object.base = info->dlpi_addr;
+  object.name = info->dlpi_name[0] != '\0' ? info->dlpi_name : "the program";
+  object.image = Image::Mapped(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
+  if (object.image.segment_count() != 0) objects.push_back(std::move(object));
+  return 0;
+}
+
+// /proc/self/task has a directory a thread.
+bool HasThreads() {
+  struct stat status;
+  constexpr nlink_t kOwnLinks = 2;
+  return RawSyscall(SYS_stat, Word("/proc/self/task"), Word(&status)) == 0 &&
+         status.st_nlink > kOwnLinks + 1;
+}
+
+class Rewriting {
+ public:
+  Rewriting() : cache_(Environment("XDG_CACHE_HOME"), Environment("HOME")) {}
+
+  void Run() {
+    std::vector<Object> objects;
+    dl_iterate_phdr(Collect, &objects);
+    rewrite::DetectVectors();
+    for (const Object& object : objects) {
+      std::vector<Site> sites;
+      if (FindIn(object, &sites)) Patch(object, sites);
+    }
+    Log(LogLevel::kInfo, "rewrote %u system calls in %u objects; left %u alone", rewritten_,
+        objects_, left_);
+  }
+
+ private:
+  // Where the loader does not trust the environment the cache must not either.
+  static const char* Environment(const char* name) {
+    return getauxval(AT_SECURE) != 0 ? nullptr : getenv(name);
+  }
+
+  bool FindIn(const Object& object, std::vector<Site>* sites) {
+    const rewrite::BuildId& build = object.image.build_id();
+    const CacheState state = cache_.Load(build, sites);
+    switch (state) {
+      case CacheState::kFound:
+        return true;
+      case CacheState::kMissing:
+        break;
+      case CacheState::kForeign:
+        Distrust("it belongs to somebody else, or others may write it");
+        break;
+      case CacheState::kCorrupt:
+        Distrust("a file in it is damaged or of another version");
+        break;
+    }
+    rewrite::Findings findings;
+    if (!rewrite::FindSites(object.image, LoadDecoder, &findings)) return false;
+    Log(LogLevel::kDebug,
+        "%.200s: %u times 0f 05: %zu sites, %u irrelevant, %u no system call as far as is known",
+        object.name.c_str(), findings.hits, findings.sites.size(), findings.irrelevant,
+        findings.unproved);
+    *sites = std::move(findings.sites);
+    if (state != CacheState::kForeign) cache_.Store(build, *sites);
+    return true;
+  }
+
+  void Distrust(const char* why) {
+    if (distrusted_) return;
+    distrusted_ = true;
+    Log(LogLevel::kWarn, "USERSTACK_REWRITE: the cache %.200s is not used: %s", cache_.directory(),
+        why);
+  }
+
+  void Patch(const Object& object, const std::vector<Site>& sites) {
+    if (sites.empty()) return;
+    const rewrite::PatchResult result = rewrite::PatchSites(object.base, object.image, sites.data(),
+                                                            sites.size(), userstack_rewrite_entry);
+    rewritten_ += result.rewritten;
+    left_ += result.left;
+    if (result.rewritten != 0) ++objects_;
+    if (result.failure == nullptr) return;
+    Log(LogLevel::kWarn, "USERSTACK_REWRITE: %.200s: %s (errno %ld); %u of its system calls %s",
+        object.name.c_str(), result.failure, -result.error, result.left,
+        "are reached by symbols only");
+  }
+
+  Cache cache_;
+  bool distrusted_ = false;
+  uint32_t rewritten_ = 0;
+  uint32_t objects_ = 0;
+  uint32_t left_ = 0;
+};
+
+}  // namespace
+
+void RewriteAtLoad() {
+  const int saved_errno = errno;
+  const bool asked =
+      getenv("USERSTACK_REWRITE") != nullptr || getenv("USERSTACK_CONFIG") != nullptr;
+  if (asked && CurrentMode() == Mode::kStack && CurrentConfig().rewrite) {
+    if (HasThreads()) {
+      Log(LogLevel::kWarn,
+          "USERSTACK_REWRITE=on: threads run already: system calls are reached by symbols only");
+    } else {
+      sigset_t all;
+      sigset_t before;
+      memset(&all, 0xff, sizeof all);
+      RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&before), 8);
+      Rewriting().Run();
+      RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&before), 0, 8);
+    }
+  }
+  errno = saved_errno;
+}
+
+}  // namespace userstack::shim

@@ -1,0 +1,13 @@
+// Rewrite: system calls that go past the exported symbols. With USERSTACK_REWRITE=on the `syscall`
+// instructions of the loaded objects that may concern a descriptor of the stack are replaced, once,
+// before the program runs (see rewrite.cc).
+#pragma once
+
+namespace userstack::shim {
+
+// When the library is loaded, before anything else of ours: nothing but one look at the environment
+// unless USERSTACK_REWRITE, or a file that may say it, is configured. What cannot be done is one
+// line, and the symbols remain.
+void RewriteAtLoad();
+
+}  // namespace userstack::shim

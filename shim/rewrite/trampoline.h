@@ -1,0 +1,40 @@
+// Trampoline: the code that a rewritten site runs instead. Bytes in, bytes out; nothing is written
+// to the site here.
+//
+//   [copy of what was in front]          rip-relative operands adjusted
+//   lea   real(%rip), %rcx               rcx and r11 are free: `syscall` overwrites them
+//   jmp   *entry(%rip)                   entry.S
+//   .quad site + 2                       where an unwinder finds the caller
+// real:
+//   syscall                              the call as it was: restarts, clone and vfork stay right
+//   [copy of what was behind]
+//   jmp   back
+//
+// entry.S goes to `real` for a call that is not the stack's, and to `real + 2` with a result.
+#pragma once
+
+#include "shim/rewrite/site.h"
+
+namespace userstack::shim::rewrite {
+
+// No trampoline is larger.
+inline constexpr size_t kMaxTrampoline = 96;
+
+struct TrampolinePlace {
+  uint64_t site_base = 0;   // what the loader added to the site's addresses
+  uint64_t address = 0;     // where the trampoline will run; a multiple of 8
+  uint64_t entry_slot = 0;  // where the address of the entry is stored, near
+};
+
+// Writes the trampoline of `site` to `out` (room for kMaxTrampoline). Its size, or 0: a distance is
+// too far.
+size_t MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* out);
+
+// The bytes that replace the first site.patched bytes of the site: a jump to its trampoline, and
+// traps. False: too far.
+bool MakeJump(const Site& site, const TrampolinePlace& place, uint8_t* out);
+
+// A site that is consistent with itself, whoever stored it.
+bool IsSound(const Site& site);
+
+}  // namespace userstack::shim::rewrite

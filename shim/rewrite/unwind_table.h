@@ -1,0 +1,40 @@
+// Unwind table: where functions begin and end, from .eh_frame_hdr and .eh_frame (LSB 5.0 core,
+// 10.6; DWARF 4, 6.4). Compilers write them for every function that an exception might cross, which
+// on x86-64 is all of them, and stripping leaves them. That makes them the places where decoding
+// may begin.
+//
+// Invariants: 1. Nothing outside the image is read, whatever the tables say. 2. A function that is
+// returned lies in one segment and holds the address that was asked for.
+#pragma once
+
+#include "shim/rewrite/image.h"
+
+namespace userstack::shim::rewrite {
+
+struct Function {
+  uint64_t start = 0;
+  uint64_t size = 0;
+  bool has_landing_pads = false;  // the unwinder may enter it where no branch leads
+};
+
+class UnwindTable {
+ public:
+  // False: there is none, or none in the form that linkers write (a sorted table of 32-bit pairs).
+  static bool Open(const Image& image, UnwindTable* table);
+
+  // The function that holds `address`; false: no entry does.
+  bool FunctionAt(uint64_t address, Function* function) const;
+  uint32_t size() const { return count_; }
+
+ private:
+  struct Common;
+  bool ReadEntry(uint64_t address, Function* function) const;
+  bool ReadCommon(uint64_t address, Common* common) const;
+
+  const Image* image_ = nullptr;
+  uint64_t header_ = 0;
+  const uint8_t* entries_ = nullptr;
+  uint32_t count_ = 0;
+};
+
+}  // namespace userstack::shim::rewrite

@@ -1,0 +1,107 @@
+// What reads other people's objects before they run: ELF headers, unwind tables, the finder over
+// them with the real decoder, trampolines for what it finds; and the cache's files. Input: {which,
+// bytes}.
+#include <cstring>
+
+#include "netstack/base/check.h"
+#include "shim/rewrite/cache.h"
+#include "shim/rewrite/finder.h"
+#include "shim/rewrite/trampoline.h"
+#include "shim/rewrite/unwind_table.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/rewrite/small_elf.h"
+
+namespace userstack::testing {
+namespace {
+
+using namespace shim::rewrite;  // NOLINT
+
+constexpr size_t kLargest = 1 << 16;
+
+BuildId FuzzBuild() {
+  BuildId build;
+  build.size = 4;
+  memcpy(build.bytes, "fuzz", 4);
+  return build;
+}
+
+void CheckSite(const Site& site, const Image& image) {
+  Check(IsSound(site), "sites: not sound");
+  const uint8_t* code = image.CodeAt(site.start(), site.code_size());
+  Check(code != nullptr && memcmp(code, site.code, site.code_size()) == 0, "sites: other bytes");
+  if (site.patched == 0) return;
+  uint8_t out[kMaxTrampoline];
+  const TrampolinePlace place{0x10000000, 0x10800000, 0x10800010};
+  Check(MakeTrampoline(site, place, out) <= sizeof out, "sites: trampoline too large");
+  Check(MakeJump(site, place, out), "sites: no jump");
+}
+
+void TryObject(const Bytes& bytes) {
+  Image image;
+  if (!Image::FromFile(bytes.data(), bytes.size(), &image)) return;
+  UnwindTable table;
+  Function function;
+  if (UnwindTable::Open(image, &table)) {
+    for (uint64_t at = 0; at < image.end() && at < kLargest; at += 64) {
+      if (!table.FunctionAt(at, &function)) continue;
+      Check(image.CodeAt(function.start, function.size) != nullptr, "sites: function outside");
+      Check(at - function.start < function.size, "sites: another function");
+    }
+  }
+  Findings findings;
+  FindSites(
+      image, [] { return DecodeFunction{userstack_decode_function}; }, &findings);
+  uint64_t end = 0;
+  for (const Site& site : findings.sites) {
+    CheckSite(site, image);
+    if (site.patched == 0) continue;
+    Check(site.start() >= end, "sites: patches meet");
+    end = site.start() + site.patched;
+  }
+}
+
+void TryCache(const Bytes& bytes) {
+  std::vector<Site> sites;
+  if (!DecodeSites(bytes.data(), bytes.size(), FuzzBuild(), &sites)) return;
+  for (const Site& site : sites) Check(IsSound(site), "cache: a site that is not sound");
+}
+
+}  // namespace
+
+void FuzzOne(const uint8_t* data, size_t size) {
+  Input input(data, size);
+  const uint8_t which = input.U8();
+  const Bytes bytes = input.Take(kLargest);
+  if (which == 0) {
+    TryObject(bytes);
+  } else {
+    TryCache(bytes);
+  }
+}
+
+std::vector<Bytes> FuzzSeeds() {
+  const Bytes socket = {0xb8, 41, 0, 0, 0, 0x0f, 0x05, 0xc3};
+  const Bytes read = {0x31, 0xc0, 0x0f, 0x05, 0x48, 0x3d, 0, 0xf0, 0xff, 0xff, 0x77, 1, 0xc3, 0xc3};
+  const Bytes relative = {0x8b, 0x05, 0, 1, 0, 0, 0x0f, 0x05, 0x48, 0x89, 0x05, 0, 0, 0, 0, 0xc3};
+  const Bytes indirect = {0xff, 0xe0, 0x89, 0xf8, 0x0f, 0x05, 0x90, 0x90, 0x90, 0xc3};
+  std::vector<Bytes> seeds;
+  for (const auto& functions :
+       std::vector<std::vector<SmallFunction>>{{{socket, false, false}, {read, false, false}},
+                                               {{relative, true, false}, {indirect, false, false}},
+                                               {{socket, false, true}}}) {
+    Bytes elf = MakeSmallElf(functions).bytes;
+    elf.insert(elf.begin(), 0);
+    seeds.push_back(elf);
+    Image image;
+    Findings findings;
+    Image::FromFile(elf.data() + 1, elf.size() - 1, &image);
+    FindSites(
+        image, [] { return DecodeFunction{userstack_decode_function}; }, &findings);
+    Bytes cache = EncodeSites(FuzzBuild(), findings.sites);
+    cache.insert(cache.begin(), 1);
+    seeds.push_back(cache);
+  }
+  return seeds;
+}
+
+}  // namespace userstack::testing
