@@ -115,6 +115,7 @@ def print_table(results, markdown=False):
 
 def print_around(results):
     """What the table needs to be believed: machine, length, libraries, disturbance, what is missing."""
+    print("any row again: bench/compare --only ROW[/ARM] --rounds N --seconds S")
     for machine in sorted({session["machine"] for session in results["sessions"]}):
         print(f"machine: {machine}")
     for index, session in enumerate(results["sessions"]):
@@ -161,9 +162,9 @@ def plot(results, directory):
             low, high = line["interval"] or (line["ratio"], line["ratio"])
             data.append(f'{index} "{line["row"]} {line["arm"]}" {line["ratio"]} {low} {high} '
                         f'{line["goal"] or "NaN"}')
-        script = f"""set terminal svg size {200 + 26 * len(lines)},600 background "white"
+        script = f"""set terminal svg size {max(500, 200 + 26 * len(lines))},600 background "white"
 set output "{directory}/{name}.svg"
-set title "{metric}: ratio to the kernel (or to the arm that the goal names), 95 % intervals"
+set title "{metric}: ratio to the arm compared with"
 set logscale y
 set grid y
 set xrange [-1:{len(lines)}]

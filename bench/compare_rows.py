@@ -73,6 +73,16 @@ def request_row(name, title, function, factor, arms=("kernel", "tap")):
                 per_request(*measured)))
 
 
+def pingpong_row(name, title, function, arms):
+    return Row(name, title, function, arms, (
+        Metric("p50", "p50 us", True, {
+            "tap": ("kernel", 0.6), "xdp": ("kernel", 0.6), "tap-both": ("kernel", 0.3),
+            "xdp-both": ("kernel", 0.3)}),
+        Metric("p99", "p99 us", True, {
+            arm: ("kernel", 1.0) for arm in ("tap", "xdp", "tap-both", "xdp-both")}),
+        per_request("tap", "xdp")))
+
+
 def udp_row(name, title, server_sends, batch):
     measured = {arm: ("kernel", 1.5) for arm in ("tap", "xdp")}
     return Row(name, title, work.udp(server_sends, batch), ("kernel", "tap", "xdp"),
@@ -92,15 +102,11 @@ ROWS = (
               work.iperf("--reverse", "--parallel", "8")),
     eight_row("iperf8-receive", "iperf3, 8 streams, the measured stack receives",
               work.iperf("--parallel", "8")),
-    Row("pingpong", "one byte each way", work.pingpong,
-        ("kernel", "tap", "tap-client", "xdp", "xdp-client", "tap-both", "xdp-both", "gvisor",
-         "lwip"),
-        (Metric("p50", "p50 us", True, {
-            "tap": ("kernel", 0.6), "xdp": ("kernel", 0.6), "tap-both": ("kernel", 0.3),
-            "xdp-both": ("kernel", 0.3)}),
-         Metric("p99", "p99 us", True, {
-             arm: ("kernel", 1.0) for arm in ("tap", "xdp", "tap-both", "xdp-both")}),
-         per_request("tap", "xdp"))),
+    pingpong_row("pingpong", "one byte each way, client and server on cores of their own",
+                 work.pingpong(0, 1), ("kernel", "tap", "tap-client", "tap-both", "xdp",
+                                       "xdp-client", "xdp-both", "gvisor", "lwip")),
+    pingpong_row("pingpong-free", "one byte each way, where the scheduler puts them",
+                 work.pingpong(), ("kernel", "tap", "tap-both", "xdp", "xdp-both")),
     # lwIP is not here: after some hundred connections Debian's answers no SYN any more.
     request_row("crr", "connect, request, response, close; one at a time", work.crr(1), 1.5,
                 ("kernel", "tap", "tap-client", "xdp", "gvisor")),

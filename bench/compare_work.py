@@ -22,11 +22,18 @@ class Failure(Exception):
     """A run that gave no figure, and why."""
 
 
-def start(end, command, **options):
+def start(end, command, core=None, **options):
+    """Runs it at that end of the link, on that core when one is named."""
     environment = end.environment or os.environ
+
+    def prepare():
+        compare_net.die_with_parent()
+        if core is not None and os.cpu_count() > 1:
+            os.sched_setaffinity(0, {core})
+
     return subprocess.Popen([*end.space.prefix, *prefix_environment(environment, command)],
                             env=os.environ if end.space.prefix else environment,
-                            preexec_fn=compare_net.die_with_parent, text=True, **options)
+                            preexec_fn=prepare, text=True, **options)
 
 
 def prefix_environment(environment, command):
@@ -108,16 +115,17 @@ def timing(options):
     return ["--seconds", str(options.seconds), "--warmup", str(options.warmup)]
 
 
-def load_pair(link, options, server_mode, client, port=PORT):
-    """A server of ours and the load program against it: the client's JSON."""
-    command = compare_net.server_command(link.server, server_mode, port)
+def load_pair(link, options, server_mode, client, cores=(None, None)):
+    """A server of ours and the load program against it: the client's JSON. `cores` are the client's
+    and the server's."""
+    command = compare_net.server_command(link.server, server_mode, PORT)
     proof = tcp_proof(link)
-    with running(start(link.server, command, stdout=subprocess.PIPE,
+    with running(start(link.server, command, cores[1], stdout=subprocess.PIPE,
                        stderr=subprocess.PIPE)) as server:
         first_line(server, "ready", server_mode)
         run = [compare_net.load_program(), *client, "--address", link.server.address, "--port",
-               str(port), *timing(options)]
-        with running(start(link.client, run, stdout=subprocess.PIPE,
+               str(PORT), *timing(options)]
+        with running(start(link.client, run, cores[0], stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE)) as process:
             out = finish(process, options.seconds, client[0])
     proof.check()
@@ -152,10 +160,14 @@ def iperf(*arguments):
     return work
 
 
-def pingpong(link, options):
-    got = load_pair(link, options, "echo-server", ["pingpong"])
-    return {"p50": got["p50_us"], "p99": got["p99_us"], "p999": got["p999_us"],
-            "cpu": got["cpu_us_per_request"]}
+def pingpong(*cores):
+    """With cores, client and server never share one, as two machines do not; without, the scheduler
+    sometimes puts both on one core, where a wake-up costs a tenth."""
+    def work(link, options):
+        got = load_pair(link, options, "echo-server", ["pingpong"], cores or (None, None))
+        return {"p50": got["p50_us"], "p99": got["p99_us"], "p999": got["p999_us"],
+                "cpu": got["cpu_us_per_request"]}
+    return work
 
 
 def crr(in_flight):
