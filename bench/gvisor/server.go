@@ -160,7 +160,7 @@ func bulk(connection net.Conn) {
 		}
 		if first.IsZero() {
 			first, last = now, now
-		} else if last.Before(end) {
+		} else if last.Before(end) || bytes == 0 {
 			bytes += uint64(count)
 			last = now
 		}

@@ -45,7 +45,7 @@ Count Receive(int fd, const Request& request, bool stop_after) {
       first = last = now;
       continue;
     }
-    if (last < end) {
+    if (last < end || bytes == 0) {  // a stall of the whole time is a slow stack, not none
       bytes += static_cast<uint64_t>(count);
       last = now;
     } else if (stop_after) {

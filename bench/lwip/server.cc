@@ -144,7 +144,7 @@ void Bulk(int fd) {
         if (now < begin) continue;
         if (first == 0) {
           first = last = now;
-        } else if (last < end) {
+        } else if (last < end || bytes == 0) {
           bytes += static_cast<uint64_t>(count);
           last = now;
         }
