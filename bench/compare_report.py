@@ -43,7 +43,7 @@ def verdict(metric, ratio, interval, factor):
 
 
 def lines_of(results):
-    """One dictionary for each row, arm and metric that has runs."""
+    """One dictionary for each row, metric, arm that has runs, and arm that it is compared with."""
     found = []
     for row in ROWS:
         runs = [run for run in results["runs"] if run["row"] == row.name]
@@ -51,13 +51,15 @@ def lines_of(results):
             for arm in row.arms:
                 mine = [run for run in runs if run["arm"] == arm]
                 if mine:
-                    found.append(line_of(row, metric, arm, mine, runs))
+                    lines = [line_of(row, metric, arm, base, mine, runs)
+                             for base in metric.bases(row, arm)]
+                    found += [line for i, line in enumerate(lines) if i == 0 or "ratio" in line]
     return found
 
 
-def line_of(row, metric, arm, mine, runs):
+def line_of(row, metric, arm, compared, mine, runs):
     values = [run[metric.key] for run in mine]
-    base_arm, factor = metric.goals.get(arm, (row.arms[0], None))
+    base_arm, factor = compared
     sessions = {run["session"] for run in mine}
     base = [run[metric.key] for run in runs if run["arm"] == base_arm and run["session"] in sessions]
     line = {"row": row.name, "title": row.title, "metric": metric.title, "arm": arm,
@@ -91,6 +93,10 @@ def cells_of(line):
         goal = f"{'<=' if line['less_is_better'] else '>='} {line['goal']:g}: {line['verdict']}"
     return [line["row"], line["metric"], line["arm"], number(line["median"]),
             f"{number(low)} to {number(high)}", ratio, goal]
+
+
+def label(line):
+    return line["arm"] + (f" of {line['base']}" if line["base"] != "kernel" else "")
 
 
 HEAD = ["row", "unit", "arm", "median", "quartiles", "ratio [95 %]", "goal"]
@@ -160,7 +166,7 @@ def plot(results, directory):
         data = []
         for index, line in enumerate(lines):
             low, high = line["interval"] or (line["ratio"], line["ratio"])
-            data.append(f'{index} "{line["row"]} {line["arm"]}" {line["ratio"]} {low} {high} '
+            data.append(f'{index} "{line["row"]} {label(line)}" {line["ratio"]} {low} {high} '
                         f'{line["goal"] or "NaN"}')
         script = f"""set terminal svg size {max(500, 200 + 26 * len(lines))},600 background "white"
 set output "{directory}/{name}.svg"

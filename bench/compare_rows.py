@@ -12,6 +12,13 @@ class Metric:
     less_is_better: bool = False
     # {arm: (arm to compare with, factor to reach)}; an arm without a goal is compared with the first.
     goals: dict = dataclasses.field(default_factory=dict)
+    # {arm: (arms to compare with as well)}, without a goal.
+    also: dict = dataclasses.field(default_factory=dict)
+
+    def bases(self, row, arm):
+        """[(arm to compare with, factor to reach or None)]"""
+        first = self.goals.get(arm, (row.arms[0], None))
+        return [first, *((other, None) for other in self.also.get(arm, ()))]
 
 
 @dataclasses.dataclass
@@ -54,11 +61,12 @@ def per_request(*arms):
 def bulk_row(name, title, *arguments):
     goals = {"tap": ("kernel", 1.0), "xdp": ("gvisor-plain", 2.0),
              "xdp-jumbo": ("gvisor-plain-jumbo", 2.0)}
+    also = {"xdp": ("kernel", "kernel-plain"), "xdp-jumbo": ("kernel-jumbo", "kernel-plain-jumbo")}
     return Row(name, title, work.bulk(*arguments),
                ("kernel", "kernel-default", "kernel-plain", "kernel-jumbo", "kernel-plain-jumbo",
                 "tap", "tap-both", "xdp", "xdp-jumbo", "xdp-both", "gvisor", "gvisor-plain",
                 "gvisor-plain-jumbo", "lwip"),
-               (Metric("rate", "Gbit/s", goals=goals), per_byte("tap")))
+               (Metric("rate", "Gbit/s", goals=goals, also=also), per_byte("tap")))
 
 
 def eight_row(name, title, function):
