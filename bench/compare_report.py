@@ -66,7 +66,8 @@ def line_of(row, metric, arm, compared, mine, runs):
             "runs": len(values), "median": statistics.median(values),
             "quartiles": quartiles(values), "base": base_arm, "goal": factor}
     if base and arm != base_arm and statistics.median(base) > 0:
-        line["ratio"] = line["median"] / statistics.median(base)
+        line["base_median"] = statistics.median(base)
+        line["ratio"] = line["median"] / line["base_median"]
         line["interval"] = ratio_interval(values, base)
         if factor is not None:
             line["less_is_better"] = metric.less_is_better
@@ -87,8 +88,7 @@ def cells_of(line):
         ratio = f"{line['ratio']:.2f}"
         if line["interval"]:
             ratio += " [{:.2f}, {:.2f}]".format(*line["interval"])
-        if line["base"] != "kernel":
-            ratio += f" of {line['base']}"
+        ratio += f" of {line['base']} {number(line['base_median'])}"
     if "verdict" in line:
         goal = f"{'<=' if line['less_is_better'] else '>='} {line['goal']:g}: {line['verdict']}"
     return [line["row"], line["metric"], line["arm"], number(line["median"]),
@@ -102,8 +102,8 @@ def label(line):
 HEAD = ["row", "unit", "arm", "median", "quartiles", "ratio [95 %]", "goal"]
 
 
-def print_table(results, markdown=False):
-    rows = [cells_of(line) for line in lines_of(results)]
+def print_table(results, markdown=False, only_goals=False):
+    rows = [cells_of(line) for line in lines_of(results) if not only_goals or "verdict" in line]
     if markdown:
         print("| " + " | ".join(HEAD) + " |")
         print("| " + " | ".join("---" for _ in HEAD) + " |")
