@@ -47,6 +47,7 @@ def devices(net, probe):
     binary, library = WORK + "/probe", WORK + "/libuserstack.so"
     shutil.copy(probe, binary)
     shutil.copy(net.library, library)
+    shutil.copy(os.path.join(os.path.dirname(net.library), "libuserstack-decode.so"), WORK)
     os.chmod(binary, 0o755)
     os.chmod(library, 0o755)
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]

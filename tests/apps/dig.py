@@ -52,4 +52,5 @@ def test(net):
     check(served.alive(), "dnsmasq died")
 
 
-harness.run(test)
+if __name__ == "__main__":
+    harness.run(test)

@@ -1,0 +1,137 @@
+#!/usr/bin/python3
+"""With USERSTACK_REWRITE=on: names are resolved on the stack by libc itself, nothing that must not be
+touched is, every address-space layout works, and what cannot be done is one line."""
+import os
+import shutil
+import subprocess
+
+import harness
+from dig import dnsmasq
+from harness import KERNEL4, WORK, check, equal
+
+ON = {"USERSTACK_REWRITE": "on"}
+CACHE = WORK + "/.cache/userstack"
+
+
+def names(net):
+    server = dnsmasq(net.kernel, KERNEL4)
+    harness.wait_port(53, KERNEL4, server)
+    with open(WORK + "/resolv.conf", "w", encoding="ascii") as file:
+        file.write("nameserver %s\noptions timeout:2 attempts:2\n" % KERNEL4)
+    # The script has a mount namespace of its own.
+    subprocess.run(["mount", "--bind", WORK + "/resolv.conf", "/etc/resolv.conf"], check=True)
+    program = net.wrapped("getent", "ahostsv4", "host.test", environment=ON, traced=True).expect(0)
+    check(b"192.0.2.7" in program.out(), "getent: %r" % program.out())
+    net.quiet(program)
+    program = net.wrapped("/usr/bin/python3", "-c", "import socket\n"
+                          "print({a[4][0] for a in socket.getaddrinfo('host.test', 80)})\n"
+                          "print(socket.gethostbyname('many7.test'))\n"
+                          "print(socket.gethostbyname_ex('many8.test')[2])",
+                          environment=ON, traced=True).expect(0)
+    check(b"192.0.2.7" in program.out() and b"2001:db8::7" in program.out(), "%r" % program.out())
+    equal(program.out().splitlines()[1:], [b"10.9.8.7", b"['10.9.8.8']"], "gethostbyname")
+    program = net.wrapped("/usr/bin/python3", "-c", "import socket\nsocket.getaddrinfo('no.such.name', 1)",
+                          environment=ON, traced=True)
+    equal(program.wait(), 1, "status for a name that is not there")
+    net.no_kernel_sockets()
+
+
+def signatures(net):
+    """A false `syscall` lies in the data between libcrypto's instructions; to touch it breaks ECDSA."""
+    program = net.wrapped("node", "-e", """
+        const c = require('crypto');
+        const k = c.generateKeyPairSync('ec', {namedCurve: 'P-256'});
+        let bad = 0;
+        for (let i = 0; i < 3000; ++i) {
+          const text = Buffer.from('text ' + i);
+          if (!c.verify('sha256', text, k.publicKey, c.sign('sha256', text, k.privateKey))) ++bad;
+        }
+        console.log(bad);""", environment=ON).expect(0)
+    equal(program.out(), b"0\n", "signatures that do not verify")
+
+
+def layouts(net):
+    """A thousand address spaces, each drawn anew: as many sites are rewritten, and the program runs."""
+    program = net.wrapped("/usr/bin/python3", "-c", """
+import os, subprocess, sys
+e = dict(os.environ, USERSTACK_LOG='info')
+seen = set()
+for i in range(1000):
+    r = subprocess.run(['/bin/echo', str(i)], env=e, capture_output=True, text=True)
+    if r.returncode != 0 or r.stdout != '%d\\n' % i: sys.exit('run %d: %r' % (i, r))
+    seen.add(r.stderr)
+print(seen)""", environment=ON).expect(0)
+    check(program.out().count(b"rewrote") == 1 and b"rewrote 0" not in program.out(),
+          "different outcomes: %r" % program.out())
+
+
+def cache_file():
+    files = [os.path.join(CACHE, name) for name in os.listdir(CACHE)]
+    return max(files, key=os.path.getsize)
+
+
+def complains(net, words, argv=("getent", "ahostsv4", "host.test"), environment=None):
+    """The program works, and one line says what is missing."""
+    program = net.wrapped(*argv, environment={**ON, **(environment or {})}).expect(0)
+    lines = [line for line in program.errors().splitlines() if "userstack:" in line]
+    equal(len(lines), 1, "lines on stderr: %s" % lines)
+    check(words in lines[0], "%r is not in %r" % (words, lines[0]))
+
+
+def ladder(net):
+    os.truncate(cache_file(), 100)
+    complains(net, "damaged")
+    net.quiet(net.wrapped("true", environment=ON).expect(0))  # it was written anew
+    os.chown(cache_file(), 65534, 65534)
+    complains(net, "somebody else")
+    os.chown(cache_file(), 0, 0)
+    os.chmod(CACHE, 0o777)
+    complains(net, "somebody else")
+    shutil.rmtree(CACHE)
+    net.quiet(net.wrapped("true", environment={**ON, "HOME": "/proc/nowhere"}).expect(0))
+    alone = WORK + "/alone"
+    os.mkdir(alone)
+    shutil.copy(net.library, alone)
+    complains(net, "libuserstack-decode.so", argv=("true",),
+              environment={"LD_PRELOAD": alone + "/libuserstack.so"})
+    # No /proc: code cannot be written, and the program is as it was.
+    subprocess.run(["unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec env "
+                    + " ".join("%s=%s" % item for item in net.stack_variables(ON).items())
+                    + " true 2>%s/no-proc" % WORK], check=True)
+    with open(WORK + "/no-proc", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    equal(len(lines), 1, "lines without /proc: %s" % lines)
+    check("/proc/self/mem" in lines[0], lines[0])
+    program = net.wrapped("true", environment={"USERSTACK_REWRITE": "maybe"}).expect(0)
+    check("USERSTACK_REWRITE=maybe: not valid; accepted is on or off" in program.errors(), program.errors())
+
+
+def spawning(net):
+    """Children that borrow memory (posix_spawn, popen, system) leave their parent's sockets alone."""
+    program = net.wrapped("/usr/bin/python3", "-c", """
+import os, socket, subprocess
+l = socket.socket(); l.bind(('0.0.0.0', 0)); l.listen()
+c = socket.create_connection(('10.77.0.2', l.getsockname()[1])); a, _ = l.accept()
+for i in range(20):
+    actions = [(os.POSIX_SPAWN_CLOSE, c.fileno()), (os.POSIX_SPAWN_DUP2, 1, a.fileno())]
+    os.waitpid(os.posix_spawn('/bin/true', ['true'], os.environ, file_actions=actions), 0)
+    os.system('exec 9>&-'); os.popen('true').read(); subprocess.run(['true'])
+    c.sendall(b'%d' % i)
+    assert a.recv(10) == b'%d' % i
+print('alive')""", environment=ON).expect(0)
+    equal(program.out(), b"alive\n", "sockets after children")
+
+
+def test(net):
+    harness.need("dig", "dnsmasq", "node", "getent")
+    if net.native:
+        harness.skip("there is nothing to rewrite without the library")
+    names(net)
+    signatures(net)
+    spawning(net)
+    layouts(net)
+    ladder(net)
+
+
+if __name__ == "__main__":
+    harness.run(test)
