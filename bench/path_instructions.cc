@@ -132,7 +132,7 @@ class Wheel {
     std::vector<Instant> deadlines;
     for (size_t i = 0; i < kOperations; ++i) deadlines.push_back(SomeDeadline());
     StartCounting();
-    Counted counted(true);
+    Counted counted;
     for (size_t i = 0; i < kOperations; ++i) {
       wheel_.Arm(timers_[i].get(), deadlines[i]);
       wheel_.Disarm(timers_[i].get());
@@ -144,7 +144,7 @@ class Wheel {
     size_t expired = 0;
     StartCounting();
     for (Instant now{}; expired < kOperations; now = now + Duration::Milliseconds(1)) {
-      Counted counted(true);
+      Counted counted;
       while (wheel_.PopExpired(now) != nullptr) ++expired;
     }
     return expired;

@@ -51,12 +51,18 @@ uint8_t* Reserve(size_t bytes) {
 
 }  // namespace
 
-Counted::Counted(bool counted) : counted_(counted) {
-  if (counted_) CALLGRIND_TOGGLE_COLLECT;
+Counted::Counted() { CALLGRIND_TOGGLE_COLLECT; }
+Counted::Counted(End& end) : counted_(end.counted_), end_(&end) {
+  if (!counted_) return;
+  began_ = std::chrono::steady_clock::now();
+  CALLGRIND_TOGGLE_COLLECT;
 }
-Counted::Counted(const End& end) : Counted(end.counted()) {}
 Counted::~Counted() {
-  if (counted_) CALLGRIND_TOGGLE_COLLECT;
+  if (!counted_) return;
+  CALLGRIND_TOGGLE_COLLECT;
+  if (end_ == nullptr) return;
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - began_;
+  end_->seconds_ += spent.count();
 }
 void StartCounting() { CALLGRIND_START_INSTRUMENTATION; }
 void End::Unmap::operator()(uint8_t* memory) const { munmap(memory, bytes); }

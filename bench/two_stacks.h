@@ -5,6 +5,7 @@
 // Owner: the benchmark. The arenas are reserved, not touched: memory is taken as a stack asks.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -30,10 +31,11 @@ class End {
   // Takes what the wire has, does what is due, sends. False when nothing moved.
   bool Turn(Instant now);
 
-  // While set, what this stack does is counted when valgrind counts (--collect-atstart=no): the
-  // calls of the stack, not the wire and not the benchmark around them.
+  // While set, what this stack does is counted: its calls, not the wire and not the benchmark
+  // around them. In instructions when valgrind counts (--collect-atstart=no), and in time.
   void set_counted(bool counted) { counted_ = counted; }
   bool counted() const { return counted_; }
+  double seconds() const { return seconds_; }
 
   Stack* operator->() const { return stack_; }
   Stack& operator*() const { return *stack_; }
@@ -49,20 +51,24 @@ class End {
   std::unique_ptr<uint8_t, Unmap> memory_;
   Arena* arena_ = nullptr;
   Stack* stack_ = nullptr;
+  friend class Counted;
   bool counted_ = false;
+  double seconds_ = 0;
 };
 
 // Counts while it lives, if `end` is counted.
 class Counted {
  public:
-  explicit Counted(const End& end);
-  explicit Counted(bool counted);
+  explicit Counted(End& end);
+  Counted();  // always, without time
   ~Counted();
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
 
  private:
-  bool counted_;
+  bool counted_ = true;
+  End* end_ = nullptr;
+  std::chrono::steady_clock::time_point began_;
 };
 // Under valgrind with --instr-atstart=no: from now on instructions are looked at one by one, which
 // is slow. Once in a process.

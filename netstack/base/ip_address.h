@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "netstack/base/byte_order.h"
+#include "netstack/base/random.h"
 
 namespace userstack {
 
@@ -46,6 +47,13 @@ class IpAddress {
   const uint8_t* v6_bytes() const { return bytes_.data(); }  // 16 bytes
   uint64_t high() const { return Load64(&bytes_[0]); }
   uint64_t low() const { return Load64(&bytes_[8]); }
+
+  // The bytes as two words of this machine, for hashing.
+  std::array<uint64_t, 2> words() const {
+    std::array<uint64_t, 2> w;
+    std::memcpy(w.data(), bytes_.data(), 16);
+    return w;
+  }
 
   bool is_unspecified() const { return is_v4() ? v4() == 0 : (high() | low()) == 0; }
   bool is_loopback() const { return is_v4() ? (v4() >> 24) == 127 : high() == 0 && low() == 1; }
@@ -88,6 +96,19 @@ struct Endpoint {
   uint16_t interface = 0;
   bool operator==(const Endpoint&) const = default;
 };
+
+// The hash of both ends of a conversation, for tables. IPv4 takes half the work.
+inline uint64_t HashOfPair(const SipKey& key, const IpAddress& local, uint16_t local_port,
+                           const IpAddress& remote, uint16_t remote_port) {
+  const uint32_t ports = uint32_t{remote_port} << 16 | local_port;
+  const auto [local_high, local_low] = local.words();
+  const auto [remote_high, remote_low] = remote.words();
+  if (local.is_v4() && remote.is_v4()) {
+    // The last four bytes of each.
+    return TableHash<1>(key, {(local_low >> 32) | (remote_low & 0xffffffff00000000ull)}, ports);
+  }
+  return TableHash<4>(key, {local_high, local_low, remote_high, remote_low}, ports);
+}
 
 struct MacAddress {
   std::array<uint8_t, 6> bytes{};

@@ -13,22 +13,6 @@ uint64_t SplitMix(uint64_t& state) {
   return z ^ (z >> 31);
 }
 
-struct SipState {
-  uint64_t v0, v1, v2, v3;
-  void Round() {
-    v0 += v1;
-    v1 = std::rotl(v1, 13) ^ v0;
-    v0 = std::rotl(v0, 32);
-    v2 += v3;
-    v3 = std::rotl(v3, 16) ^ v2;
-    v0 += v3;
-    v3 = std::rotl(v3, 21) ^ v0;
-    v2 += v1;
-    v1 = std::rotl(v1, 17) ^ v2;
-    v2 = std::rotl(v2, 32);
-  }
-};
-
 }  // namespace
 
 Random::Random(uint64_t seed) {
@@ -52,8 +36,7 @@ uint64_t Random::Below(uint64_t bound) {
 }
 
 uint64_t SipHash(const SipKey& key, const void* bytes, size_t length) {
-  SipState s{key.k0 ^ 0x736f6d6570736575ull, key.k1 ^ 0x646f72616e646f6dull,
-             key.k0 ^ 0x6c7967656e657261ull, key.k1 ^ 0x7465646279746573ull};
+  SipState s(key);
   const auto* p = static_cast<const uint8_t*>(bytes);
   const size_t whole = length & ~size_t{7};
   for (size_t i = 0; i < whole; i += 8) {
@@ -72,7 +55,7 @@ uint64_t SipHash(const SipKey& key, const void* bytes, size_t length) {
   s.v0 ^= last;
   s.v2 ^= 0xff;
   for (int i = 0; i < 4; ++i) s.Round();
-  return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+  return s.Result();
 }
 
 }  // namespace userstack

@@ -66,7 +66,13 @@ bool Ip::AcceptV4Destination(Packet* packet, const wire::Ipv4Header& header) {
     return false;
   }
   if (info.is_multicast) return groups_.Contains(info.interface, destination);
-  // Usual case first: to one of our addresses.
+  // Usual case first: a conversation that goes on.
+  AcceptedPair& known = accepted_[source.v4() % kAcceptedPairs];
+  if (known.source == source.v4() && known.destination == destination.v4() &&
+      known.generation == route_generation_) {
+    return true;
+  }
+  // To one of our addresses, mostly.
   if (!IsLocal(destination)) {
     info.is_broadcast = IsBroadcast(destination);
     if (!info.is_broadcast) return false;
@@ -75,7 +81,9 @@ bool Ip::AcceptV4Destination(Packet* packet, const wire::Ipv4Header& header) {
   }
   // Linux: a packet from outside with our own address or a broadcast one as its source is a
   // martian.
-  return !IsLocal(source) && !IsBroadcast(source);
+  if (IsLocal(source) || IsBroadcast(source)) return false;
+  if (!info.is_broadcast) known = {source.v4(), destination.v4(), route_generation_};
+  return true;
 }
 
 IpVerdict Ip::InputIpv4(Packet* packet, Instant now) {

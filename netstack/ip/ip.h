@@ -189,6 +189,7 @@ class Ip {
   static constexpr uint32_t kLoopedCongested = 256;
   static constexpr uint32_t kLoopedLimit = 4096;
   static constexpr unsigned kIdentificationSlots = 1024;
+  static constexpr unsigned kAcceptedPairs = 64;
 
   Interface* InterfaceAt(uint16_t index);
   // interfaces.cc
@@ -339,6 +340,15 @@ class Ip {
   uint32_t looped_count_ = 0;
   bool looped_was_congested_ = false;
   bool looped_drained_ = false;
+  uint32_t drained_interfaces_ = 0;  // bits: whose output queue may have drained
+  // Pairs of IPv4 addresses, by the source's last bits, that AcceptV4Destination let in lately;
+  // good while the generation is route_generation_, which every change of an address moves.
+  struct AcceptedPair {
+    uint32_t source = 0;
+    uint32_t destination = 0;
+    uint32_t generation = 0;
+  };
+  AcceptedPair accepted_[kAcceptedPairs];
   uint32_t identifications_[kIdentificationSlots] = {};
 };
 

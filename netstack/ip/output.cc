@@ -1,6 +1,8 @@
 // Output: network header, fragments where they are needed, link address, link header, queue. The
 // fast path is Send -> PrependIpv4/6 -> Transmit -> TransmitTo -> Enqueue without a hash look-up.
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 #include "netstack/ip/ip.h"
 #include "netstack/wire/udp.h"
@@ -223,6 +225,7 @@ Frame* Ip::NextFrame(uint16_t index) {
   if (interface == nullptr) return nullptr;
   Frame* frame = interface->output.Pop();
   if (frame == nullptr) return nullptr;
+  if (interface->output.drained()) drained_interfaces_ |= 1u << index;
   core_->counters.Add(Counter::kDeviceOutFrames);
   core_->counters.Add(Counter::kDeviceOutBytes, frame->length());
   return frame;
@@ -236,8 +239,9 @@ void Ip::ReturnFrame(Frame* frame) {
 
 uint32_t Ip::TakeDrained() {
   uint32_t drained = 0;
-  for (uint16_t i = 1; i <= kMaxInterfaces; ++i) {
-    if (interfaces_[i].index != 0 && interfaces_[i].output.TakeDrained()) drained |= 1u << i;
+  for (uint32_t left = std::exchange(drained_interfaces_, 0); left != 0; left &= left - 1) {
+    Interface& interface = interfaces_[std::countr_zero(left)];
+    if (interface.index != 0 && interface.output.TakeDrained()) drained |= 1u << interface.index;
   }
   if (looped_drained_) drained |= 1u << kLoopbackInterface;
   looped_drained_ = false;

@@ -53,6 +53,7 @@ class OutputQueue {
     return drained;
   }
 
+  bool drained() const { return drained_; }
   bool congested() const { return count_ >= kCongestedFrames || bytes_ >= kCongestedBytes; }
   bool empty() const { return count_ == 0; }
   uint32_t count() const { return count_; }

@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 
+#include <bit>
 #include <new>
 
 #include "netstack/base/check.h"
@@ -168,8 +169,8 @@ bool Stack::RunDrained(Instant now) {
     }
   }
   const uint32_t drained = ip_.TakeDrained();
-  for (uint16_t index = 1; index <= kMaxInterfaces; ++index) {
-    if ((drained >> index & 1) == 0) continue;
+  for (uint32_t left = drained; left != 0; left &= left - 1) {
+    const auto index = static_cast<uint16_t>(std::countr_zero(left));
     any = true;
     tcp_.OnQueueDrained(index, now);
     datagrams_.OnQueueDrained(index);

@@ -37,9 +37,10 @@ void IcmpErrorArrives(Context& context, const IpAddress& local, const IpAddress&
   if (length < 8) return;
   const Tuple tuple{local, remote, Load16(embedded), Load16(embedded + 2)};
   const SeqNum sequence{Load32(embedded + 4)};
-  Connection* c = FindConnection(context, tuple);
+  const uint64_t hash = HashOf(context, tuple);
+  Connection* c = FindConnection(context, tuple, hash);
   if (c == nullptr) {
-    SynRecord* record = FindSynRecord(context, tuple);
+    SynRecord* record = FindSynRecord(context, tuple, hash);
     if (record != nullptr && hard && record->send_initial == sequence) {
       RemoveSynRecord(context, *record);
     }

@@ -266,18 +266,19 @@ void SegmentArrives(Context& context, Connection& c, Segment& segment, Instant n
 }
 
 void Demultiplex(Context& context, Segment& segment, Instant now) {
-  if (Connection* c = FindConnection(context, segment.tuple)) {
+  const uint64_t hash = HashOf(context, segment.tuple);
+  if (Connection* c = FindConnection(context, segment.tuple, hash)) {
     SegmentArrives(context, *c, segment, now);
     ReleaseIfDone(context, *c);
     return;
   }
-  if (SynRecord* record = FindSynRecord(context, segment.tuple)) {
+  if (SynRecord* record = FindSynRecord(context, segment.tuple, hash)) {
     SynRecordSegment(context, *record, segment, now);
     return;
   }
   SeqNum lowest;
   const SeqNum* lowest_initial = nullptr;
-  if (TimeWait* t = FindTimeWait(context, segment.tuple)) {
+  if (TimeWait* t = FindTimeWait(context, segment.tuple, hash)) {
     const bool for_listener =
         segment.Has(wire::kTcpSyn) && FindListener(context, segment) != nullptr;
     if (TimeWaitSegment(context, *t, segment, for_listener, &lowest, now) ==

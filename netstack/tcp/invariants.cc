@@ -118,7 +118,9 @@ void CheckTimers(const Connection& c) {
 void CheckConnection(const Context& context, const Connection& c) {
   const bool in_table = c.state != State::kClosed && c.state != State::kListen;
   Check(c.hash_node.linked == in_table, "tcp: table and state disagree");
-  if (in_table) Check(FindConnection(context, c.tuple) == &c, "tcp: tuple is not unique");
+  if (in_table)
+    Check(FindConnection(context, c.tuple, HashOf(context, c.tuple)) == &c,
+          "tcp: tuple is not unique");
   Check((c.port != nullptr) == c.port_node.linked(), "tcp: port and its list disagree");
   Check(c.state != State::kListen || c.listener != nullptr, "tcp: listener without queues");
   Check(c.state != State::kClosed || c.pollable != nullptr || c.in_accept_queue,

@@ -30,16 +30,16 @@ Connection* NewConnection(Context& context, Family family) {
 }
 
 uint64_t HashOf(const Context& context, const Tuple& tuple) {
-  return SipHash(context.core->hash_key, &tuple, sizeof tuple);
+  return HashOfPair(context.core->hash_key, tuple.local, tuple.local_port, tuple.remote,
+                    tuple.remote_port);
 }
 
 void InsertIntoTable(Context& context, Connection& c) {
   context.table.Insert(&c, HashOf(context, c.tuple));
 }
 
-Connection* FindConnection(const Context& context, const Tuple& tuple) {
-  return context.table.Find(HashOf(context, tuple),
-                            [&](const Connection& c) { return c.tuple == tuple; });
+Connection* FindConnection(const Context& context, const Tuple& tuple, uint64_t hash) {
+  return context.table.Find(hash, [&](const Connection& c) { return c.tuple == tuple; });
 }
 
 void Establish(Context& context, Connection& c, Instant now) {

@@ -10,7 +10,8 @@ namespace userstack::tcp {
 Connection* NewConnection(Context& context, Family family);
 uint64_t HashOf(const Context& context, const Tuple& tuple);
 void InsertIntoTable(Context& context, Connection& c);
-Connection* FindConnection(const Context& context, const Tuple& tuple);
+// `hash` is HashOf the tuple, here and in the other tables by tuple.
+Connection* FindConnection(const Context& context, const Tuple& tuple, uint64_t hash);
 
 // The handshake is complete: buffers, window, timers, congestion control start.
 void Establish(Context& context, Connection& c, Instant now);

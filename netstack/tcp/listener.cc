@@ -87,13 +87,16 @@ Connection* FindListener(const Context& context, const Segment& segment) {
   if (bucket == nullptr) return nullptr;
   int best = 0;
   uint32_t equal = 0;
+  Connection* only = nullptr;  // of the best, while `equal` is 1
   for (Listener* l = bucket->listeners.front(); l != nullptr; l = bucket->listeners.Next(l)) {
     const int score = Score(*l->connection, segment);
     if (score == 0 || score < best) continue;
     equal = score > best ? 1 : equal + 1;
     best = score;
+    only = l->connection;
   }
   if (best == 0) return nullptr;
+  if (equal == 1) return only;
   // SO_REUSEPORT: spread by the tuple (Linux: reciprocal_scale of the hash).
   const uint64_t hash = HashOf(context, segment.tuple);
   uint32_t chosen = static_cast<uint32_t>(((hash >> 32) * equal) >> 32);
@@ -117,9 +120,8 @@ void ListenSegment(Context& context, Connection& listener, Segment& segment,
   BeginHandshake(context, listener, segment, lowest_initial, now);
 }
 
-SynRecord* FindSynRecord(const Context& context, const Tuple& tuple) {
-  return context.syn_table.Find(HashOf(context, tuple),
-                                [&](const SynRecord& r) { return r.tuple == tuple; });
+SynRecord* FindSynRecord(const Context& context, const Tuple& tuple, uint64_t hash) {
+  return context.syn_table.Find(hash, [&](const SynRecord& r) { return r.tuple == tuple; });
 }
 
 void RemoveSynRecord(Context& context, SynRecord& record) {

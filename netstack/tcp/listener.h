@@ -26,7 +26,7 @@ Connection* FindListener(const Context& context, const Segment& segment);
 void ListenSegment(Context& context, Connection& listener, Segment& segment,
                    const SeqNum* lowest_initial, Instant now);
 
-SynRecord* FindSynRecord(const Context& context, const Tuple& tuple);
+SynRecord* FindSynRecord(const Context& context, const Tuple& tuple, uint64_t hash);
 // RFC 9293 3.10.7.4 in SYN-RECEIVED, for a handshake that is only a record yet.
 void SynRecordSegment(Context& context, SynRecord& record, Segment& segment, Instant now);
 void OnSynTimer(Context& context, SynRecord& record, Instant now);

@@ -17,9 +17,8 @@ uint16_t CandidatePort(uint32_t start, uint32_t position) {
   return static_cast<uint16_t>(kFirstEphemeralPort + pair * 2 + parity);
 }
 
-uint64_t HashPort(const Context& context, uint16_t number) {
-  return SipHash(context.core->hash_key, &number, sizeof number);
-}
+// Our own ports, each once: their low bits are spread as evenly as can be.
+uint64_t HashPort(uint16_t number) { return number; }
 
 PortBucket* FindOrMakePort(Context& context, uint16_t number) {
   PortBucket* bucket = FindPort(context, number);
@@ -27,7 +26,7 @@ PortBucket* FindOrMakePort(Context& context, uint16_t number) {
   bucket = context.port_buckets.New();
   if (bucket == nullptr) return nullptr;
   bucket->number = number;
-  context.port_table.Insert(bucket, HashPort(context, number));
+  context.port_table.Insert(bucket, HashPort(number));
   return bucket;
 }
 
@@ -88,7 +87,7 @@ Status Take(Context& context, Connection& c, uint16_t number) {
 }  // namespace
 
 PortBucket* FindPort(const Context& context, uint16_t number) {
-  return context.port_table.Find(HashPort(context, number),
+  return context.port_table.Find(HashPort(number),
                                  [&](const PortBucket& b) { return b.number == number; });
 }
 
@@ -156,8 +155,9 @@ bool MayListen(const Connection& c) {
 }
 
 bool ClaimTuple(Context& context, Connection& c, const Tuple& tuple, Instant now) {
-  if (FindConnection(context, tuple) != nullptr) return false;
-  TimeWait* old = FindTimeWait(context, tuple);
+  const uint64_t hash = HashOf(context, tuple);
+  if (FindConnection(context, tuple, hash) != nullptr) return false;
+  TimeWait* old = FindTimeWait(context, tuple, hash);
   if (old == nullptr) return true;
   return ReuseTimeWait(context, *old, c, now);
 }

@@ -90,9 +90,8 @@ TimeWaitVerdict FinWait2Segment(Context& context, TimeWait& t, const Segment& se
 
 }  // namespace
 
-TimeWait* FindTimeWait(const Context& context, const Tuple& tuple) {
-  return context.time_wait_table.Find(HashOf(context, tuple),
-                                      [&](const TimeWait& t) { return t.tuple == tuple; });
+TimeWait* FindTimeWait(const Context& context, const Tuple& tuple, uint64_t hash) {
+  return context.time_wait_table.Find(hash, [&](const TimeWait& t) { return t.tuple == tuple; });
 }
 
 void StartTimeWait(Context& context, Connection& c, bool fin_wait_2, Duration length, Instant now) {

@@ -9,7 +9,7 @@
 namespace userstack::tcp {
 
 void StartTimeWait(Context& context, Connection& c, bool fin_wait_2, Duration length, Instant now);
-TimeWait* FindTimeWait(const Context& context, const Tuple& tuple);
+TimeWait* FindTimeWait(const Context& context, const Tuple& tuple, uint64_t hash);
 // What to do with a segment for a TimeWait. `for_listener`: it is a SYN and somebody listens.
 enum class TimeWaitVerdict : uint8_t {
   kDone,    // answered or dropped

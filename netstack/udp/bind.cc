@@ -62,12 +62,7 @@ Status Udp::EnsurePort(UdpEndpoint& endpoint) {
 }
 
 uint64_t Udp::TupleHash(const Endpoint& local, const Endpoint& remote) const {
-  std::array<uint8_t, 36> key;
-  std::memcpy(&key[0], local.address.v6_bytes(), 16);
-  std::memcpy(&key[16], remote.address.v6_bytes(), 16);
-  Store16(&key[32], local.port);
-  Store16(&key[34], remote.port);
-  return SipHash(core_->hash_key, key.data(), key.size());
+  return HashOfPair(core_->hash_key, local.address, local.port, remote.address, remote.port);
 }
 
 void Udp::Link(UdpEndpoint& endpoint) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "netstack/base/checksum.h"
@@ -105,6 +106,57 @@ TEST(SipHash, EqualsTheReferenceVectors) {
     EXPECT_EQ(SipHash(key, message.data(), message.size()), hash) << message.size();
     message.push_back(static_cast<uint8_t>(message.size()));
   }
+}
+
+// SipHash-c-d byte by byte.
+uint64_t PlainSipHash(int c, int d, const SipKey& key, const std::vector<uint8_t>& message) {
+  SipState s(key);
+  for (size_t i = 0; i <= message.size() / 8; ++i) {
+    uint64_t word = i == message.size() / 8 ? uint64_t{message.size()} << 56 : 0;
+    for (size_t j = i * 8; j < std::min(message.size(), i * 8 + 8); ++j) {
+      word |= uint64_t{message[j]} << 8 * (j % 8);
+    }
+    s.v3 ^= word;
+    for (int round = 0; round < c; ++round) s.Round();
+    s.v0 ^= word;
+  }
+  s.v2 ^= 0xff;
+  for (int round = 0; round < d; ++round) s.Round();
+  return s.Result();
+}
+
+TEST(SipHash, OfATableHasOneAndThreeRounds) {
+  const SipKey key{0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull};
+  ASSERT_EQ(PlainSipHash(2, 4, key, {0}), 0x74f839c593dc67fdull) << "Aumasson and Bernstein's";
+  ASSERT_EQ(PlainSipHash(1, 3, key, {}), 0xabac0158050fc4dcull) << "Aumasson and Bernstein's";
+  std::vector<uint8_t> message;
+  for (uint8_t i = 0; i < 36; ++i) message.push_back(i);
+  uint64_t words[4];
+  uint32_t tail;
+  std::memcpy(words, message.data(), sizeof words);
+  std::memcpy(&tail, message.data() + sizeof words, sizeof tail);
+  EXPECT_EQ(TableHash<4>(key, {words[0], words[1], words[2], words[3]}, tail),
+            PlainSipHash(1, 3, key, message));
+}
+
+TEST(SipHash, OfATableDependsOnEveryByteOfBothEnds) {
+  const SipKey key{1, 2};
+  const IpAddress a = IpAddress::V4(0x0a000001), b = IpAddress::V4(0x0a000002);
+  const uint8_t other[16] = {0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const IpAddress c = IpAddress::V6FromBytes(other);
+  std::vector<uint64_t> hashes = {HashOfPair(key, a, 1, b, 2), HashOfPair(key, b, 1, a, 2),
+                                  HashOfPair(key, a, 2, b, 1), HashOfPair(key, a, 1, a, 2),
+                                  HashOfPair(key, b, 1, b, 2), HashOfPair(key, c, 1, c, 2),
+                                  HashOfPair(key, c, 1, a, 2), HashOfPair(key, a, 1, c, 2)};
+  for (int i = 0; i < 16; ++i) {
+    uint8_t changed[16];
+    std::memcpy(changed, other, sizeof changed);
+    changed[i] ^= 0x80;
+    hashes.push_back(HashOfPair(key, IpAddress::V6FromBytes(changed), 1, c, 2));
+    hashes.push_back(HashOfPair(key, c, 1, IpAddress::V6FromBytes(changed), 2));
+  }
+  std::sort(hashes.begin(), hashes.end());
+  EXPECT_EQ(std::adjacent_find(hashes.begin(), hashes.end()), hashes.end());
 }
 
 TEST(Random, RepeatsItselfAndStaysBelowItsBound) {

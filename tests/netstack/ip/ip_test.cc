@@ -49,6 +49,21 @@ TEST_F(IpTest, DeliversWhatIsForUs) {
   EXPECT_EQ(delivered_->ip.ttl, 64);
 }
 
+TEST_F(IpTest, JudgesAddressesAnewWhenOursChange) {
+  Configure();
+  const Bytes packet = Ipv4("10.0.0.9", "10.0.0.2", 17, Udp(1, 2, 3));
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(Receive4(packet), IpVerdict::kDeliver);
+  // The peer's address becomes ours: a martian.
+  ASSERT_TRUE(ip_->AddAddress(kWireInterface, {V4("10.0.0.9"), 24}, now_).ok());
+  EXPECT_EQ(Receive4(packet), IpVerdict::kConsumed);
+  ASSERT_TRUE(ip_->RemoveAddress(kWireInterface, V4("10.0.0.9"), now_).ok());
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(Receive4(packet), IpVerdict::kDeliver);
+  ASSERT_TRUE(ip_->RemoveAddress(kWireInterface, V4("10.0.0.2"), now_).ok());
+  EXPECT_EQ(Receive4(packet), IpVerdict::kConsumed);
+  // Another destination with the same source is another pair.
+  EXPECT_EQ(Receive4(Ipv4("10.0.0.9", "10.0.0.3", 17, Udp(1, 2, 3))), IpVerdict::kConsumed);
+}
+
 TEST_F(IpTest, CutsLinkPadding) {
   Configure();
   Bytes padded = Ipv4("10.0.0.1", "10.0.0.2", 17, Udp(1, 2, 1));
