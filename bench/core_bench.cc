@@ -54,7 +54,7 @@ void BM_Checksum(benchmark::State& state) {
   }
   state.SetBytesProcessed(state.iterations() * state.range(0));
 }
-BENCHMARK(BM_Checksum)->Arg(20)->Arg(64)->Arg(1460)->Arg(65536);
+BENCHMARK(BM_Checksum)->Arg(20)->Arg(64)->Arg(256)->Arg(1460)->Arg(9000)->Arg(65536);
 
 void BM_SipHashOfTuple(benchmark::State& state) {
   const SipKey key{1, 2};
@@ -112,40 +112,98 @@ void BM_FrameOfOneSlice(benchmark::State& state) {
 }
 BENCHMARK(BM_FrameOfOneSlice);
 
+// Timers of connections, with deadlines within two seconds.
+class BenchTimers {
+ public:
+  explicit BenchTimers(int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      timers_.push_back(std::make_unique<Timer>(TimerKind::kTcpRetransmit));
+      core_->timers.Arm(timers_.back().get(), Later());
+    }
+  }
+  ~BenchTimers() {
+    for (auto& timer : timers_) wheel().Disarm(timer.get());
+  }
+  TimerWheel& wheel() { return core_->timers; }
+  Timer* Next() { return timers_[next_++ % timers_.size()].get(); }
+  Instant Later() {
+    return now_ + Duration::Nanoseconds(static_cast<int64_t>(random_.Below(2'000'000'000)));
+  }
+  Instant Pass(Duration time) { return now_ = now_ + time; }
+
+ private:
+  BenchCore core_;
+  Instant now_;
+  Random random_{1};
+  size_t next_ = 0;
+  std::vector<std::unique_ptr<Timer>> timers_;
+};
+
 // What an ACK does to the retransmission timer, among `range` others.
 void BM_TimerRearm(benchmark::State& state) {
-  BenchCore core;
-  std::vector<std::unique_ptr<Timer>> timers;
-  Random random(1);
-  for (int64_t i = 0; i < state.range(0); ++i) {
-    timers.push_back(std::make_unique<Timer>(TimerKind::kTcpRetransmit));
-    core->timers.Arm(timers.back().get(),
-                     Instant{static_cast<int64_t>(random.Below(2'000'000'000))});
-  }
-  int64_t now = 0;
-  size_t i = 0;
+  BenchTimers timers(state.range(0));
   for (auto _ : state) {
-    now += 100;
-    core->timers.Arm(timers[i].get(), Instant{now + 200'000'000});
-    i = (i + 1) % timers.size();
+    const Instant now = timers.Pass(Duration::Nanoseconds(100));
+    timers.wheel().Arm(timers.Next(), now + Duration::Milliseconds(200));
   }
-  for (auto& timer : timers) core->timers.Disarm(timer.get());
 }
-BENCHMARK(BM_TimerRearm)->Arg(1)->Arg(10000);
+BENCHMARK(BM_TimerRearm)->Arg(1)->Arg(10'000)->Arg(100'000);
+
+void BM_TimerCancelAndArm(benchmark::State& state) {
+  BenchTimers timers(state.range(0));
+  for (auto _ : state) {
+    Timer* timer = timers.Next();
+    timers.wheel().Disarm(timer);
+    timers.wheel().Arm(timer, timers.Later());
+  }
+}
+BENCHMARK(BM_TimerCancelAndArm)->Arg(1)->Arg(10'000)->Arg(100'000);
+
+// Time goes on by 100 us a step; what expires is armed anew. An item is a timer that expired.
+void BM_TimerAdvance(benchmark::State& state) {
+  BenchTimers timers(state.range(0));
+  int64_t expired = 0;
+  for (auto _ : state) {
+    const Instant now = timers.Pass(Duration::Microseconds(100));
+    while (Timer* timer = timers.wheel().PopExpired(now)) {
+      timers.wheel().Arm(timer, timers.Later());
+      ++expired;
+    }
+  }
+  state.SetItemsProcessed(expired);
+}
+BENCHMARK(BM_TimerAdvance)->Arg(1)->Arg(10'000)->Arg(100'000);
 
 void BM_TimerNextDeadline(benchmark::State& state) {
-  BenchCore core;
-  std::vector<std::unique_ptr<Timer>> timers;
-  Random random(1);
-  for (int64_t i = 0; i < state.range(0); ++i) {
-    timers.push_back(std::make_unique<Timer>(TimerKind::kTcpRetransmit));
-    core->timers.Arm(timers.back().get(),
-                     Instant{static_cast<int64_t>(random.Below(2'000'000'000))});
-  }
-  for (auto _ : state) benchmark::DoNotOptimize(core->timers.NextDeadline());
-  for (auto& timer : timers) core->timers.Disarm(timer.get());
+  BenchTimers timers(state.range(0));
+  for (auto _ : state) benchmark::DoNotOptimize(timers.wheel().NextDeadline());
 }
-BENCHMARK(BM_TimerNextDeadline)->Arg(1)->Arg(10000);
+BENCHMARK(BM_TimerNextDeadline)->Arg(1)->Arg(10'000)->Arg(100'000);
+
+// One of `range` watches is ready: found, and back on the list (level-triggered).
+void BM_HarvestOneOf(benchmark::State& state) {
+  WatchSet set;
+  WakeList wakes;
+  std::vector<std::unique_ptr<Pollable>> pollables;
+  std::vector<std::unique_ptr<Watch>> watches;
+  for (int64_t i = 0; i < state.range(0); ++i) {
+    pollables.push_back(std::make_unique<Pollable>());
+    watches.push_back(std::make_unique<Watch>());
+    watches.back()->target = pollables.back().get();
+    watches.back()->set = &set;
+    watches.back()->interest = kEventIn;
+    Attach(*watches.back(), wakes);
+  }
+  Publish(*pollables.front(), kEventIn, kEventIn, wakes);
+  EventMask events = 0;
+  for (auto _ : state) {
+    BeginHarvest(set);
+    while (Harvest(set, &events, wakes) != nullptr) {
+    }
+  }
+  for (auto& watch : watches) Detach(*watch, wakes);
+}
+BENCHMARK(BM_HarvestOneOf)->Arg(1)->Arg(100)->Arg(10'000);
 
 void BM_PublishToOneWatch(benchmark::State& state) {
   Pollable pollable;
