@@ -6,16 +6,25 @@
 
 #include "netstack/base/check.h"
 #include "shim/internal.h"
+#include "shim/lock_statistics.h"
 #include "shim/real.h"
 
 namespace userstack::shim {
 namespace {
 
 constexpr int kSpins = 200;
+constexpr bool kMeasured = USERSTACK_LOCK_STATISTICS != 0;
+
+// Of this thread's latest acquisition.
+constinit thread_local LockWatch t_watch __attribute__((tls_model("initial-exec")));
 
 int LockWithSpin(pthread_mutex_t* mutex) {
   // glibc: __lock is 0 when free; looking before trying keeps the cache line shared.
   const int* word = &mutex->__data.__lock;
+  if constexpr (kMeasured) {
+    t_watch.Ask();
+    t_watch.Found(__atomic_load_n(word, __ATOMIC_RELAXED) == 0);
+  }
   for (int i = 0; i < kSpins; ++i) {
     if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0) {
       const int result = pthread_mutex_trylock(mutex);
@@ -23,6 +32,7 @@ int LockWithSpin(pthread_mutex_t* mutex) {
     }
     __builtin_ia32_pause();
   }
+  if constexpr (kMeasured) t_watch.Slept();
   return pthread_mutex_lock(mutex);
 }
 
@@ -46,13 +56,17 @@ bool LockShared() {
   } else if (result != 0) {
     return false;
   }
+  if constexpr (kMeasured) t_watch.Got();
   if (!__atomic_load_n(&g_shared->failed, __ATOMIC_ACQUIRE)) return true;
   pthread_mutex_unlock(&g_shared->lock);
   BreakMode();
   return false;
 }
 
-void UnlockShared() { pthread_mutex_unlock(&g_shared->lock); }
+void UnlockShared() {
+  if constexpr (kMeasured) t_watch.Release(t_state.is_pump);
+  pthread_mutex_unlock(&g_shared->lock);
+}
 
 bool LockRobust(pthread_mutex_t* mutex, Duration patience, bool* got) {
   const Instant until = MonotonicNow() + patience;
