@@ -54,6 +54,7 @@ class NearMemory {
     return SystemCall(SYS_mprotect, static_cast<long>(address_), size_, PROT_READ | PROT_EXEC);
   }
   uint64_t address() const { return address_; }
+  size_t size() const { return static_cast<size_t>(size_); }
   uint8_t* bytes() const { return reinterpret_cast<uint8_t*>(address_); }
   void Keep() { address_ = 0; }
 
@@ -105,7 +106,10 @@ class Patching {
     if (writable_ == 0) return result_;
     if (!Build(entry)) return result_;
     WriteJumps();
-    if (result_.rewritten != 0) memory_.Keep();
+    if (result_.rewritten == 0) return result_;
+    result_.memory = memory_.address();
+    result_.memory_size = memory_.size();
+    memory_.Keep();
     return result_;
   }
 
@@ -174,6 +178,34 @@ class Patching {
 PatchResult PatchSites(uintptr_t base, const Image& image, const Site* sites, size_t count,
                        void (*entry)()) {
   return Patching(base, image, sites, count).Run(entry);
+}
+
+void FreeTrampolines(uint64_t memory, size_t size) {
+  if (memory != 0) SystemCall(SYS_munmap, static_cast<long>(memory), static_cast<long>(size));
+}
+
+long RedirectEmptyFunction(uintptr_t function, size_t room, void (*target)()) {
+  constexpr uint8_t kReturn = 0xc3;
+  constexpr uint8_t kJumpThere[] = {0xff, 0x25, 0, 0, 0, 0};  // jmp *(%rip): what follows
+  uint8_t old[kJumpSize];
+  if (room < sizeof old) return -ENOSPC;
+  memcpy(old, reinterpret_cast<const void*>(function), sizeof old);
+  if (old[0] != kReturn) return -EINVAL;
+  NearMemory near;
+  const long reserved = near.Reserve(function, function + room, kPage);
+  if (reserved < 0) return reserved;
+  memcpy(near.bytes(), kJumpThere, sizeof kJumpThere);
+  memcpy(near.bytes() + sizeof kJumpThere, &target, sizeof target);
+  const long executable = near.MakeExecutable();
+  if (executable != 0) return executable;
+  uint8_t jump[kJumpSize];
+  if (!MakeNearJump(function, near.address(), jump)) return -ERANGE;
+  const OwnedDescriptor memory(
+      static_cast<int>(backend::KernelOpen("/proc/self/mem", O_RDWR | O_CLOEXEC)));
+  if (!memory.valid()) return memory.get();
+  const long error = WriteCode(memory.get(), function, jump, old, sizeof jump);
+  if (error == 0) near.Keep();
+  return error;
 }
 
 }  // namespace userstack::shim::rewrite

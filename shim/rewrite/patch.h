@@ -21,10 +21,19 @@ struct PatchResult {
   uint32_t left = 0;  // no safe way, or other bytes than expected
   long error = 0;     // -errno of what failed, with the reason in `failure`
   const char* failure = nullptr;
+  uint64_t memory = 0;  // the trampolines; 0: there are none
+  size_t memory_size = 0;
 };
 
 // `entry`: where the trampolines go, entry.S's userstack_rewrite_entry.
 PatchResult PatchSites(uintptr_t base, const Image& image, const Site* sites, size_t count,
                        void (*entry)());
+
+// The object is gone: nothing jumps there any more.
+void FreeTrampolines(uint64_t memory, size_t size);
+
+// Makes a function that does nothing, `ret` with `room` bytes up to the next function, call
+// `target` instead. 0 or -errno.
+long RedirectEmptyFunction(uintptr_t function, size_t room, void (*target)());
 
 }  // namespace userstack::shim::rewrite

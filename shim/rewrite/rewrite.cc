@@ -5,6 +5,12 @@
 // calls read libraries), the vDSO. The ladder: a site that cannot be rewritten is left to the
 // symbols; an object for which something fails, too, with one line; where threads run already,
 // everything.
+//
+// dlopen: the loader calls an empty function when its list of objects has changed, for debuggers
+// (r_debug.r_brk), and it does so before it relocates or runs what is new. That call comes here.
+// No thread can be in an object that is still being loaded, whatever else runs.
+//
+// Owner: the loader's lock, which is held there, and before the program there is one thread.
 #include "shim/rewrite/rewrite.h"
 
 #include <dlfcn.h>
@@ -24,6 +30,7 @@
 #include "shim/rewrite/entry.h"
 #include "shim/rewrite/finder.h"
 #include "shim/rewrite/patch.h"
+#include "shim/rewrite/unwind_table.h"
 
 namespace userstack::shim {
 namespace {
@@ -38,6 +45,9 @@ struct Object {
   uintptr_t base = 0;
   std::string name;
   Image image;
+  uint64_t trampolines = 0;
+  size_t trampolines_size = 0;
+  bool present = false;  // still in the loader's list
 };
 
 // The directory of this library, with a slash at its end.
@@ -86,6 +96,7 @@ int Collect(dl_phdr_info* info, size_t, void* out) {
   Object object;
   object.base = info->dlpi_addr;
   object.name = info->dlpi_name[0] != '\0' ? info->dlpi_name : "the program";
+  if (object.name.ends_with(rewrite::kDecodeModule)) return 0;
   object.image = Image::Mapped(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
   if (object.image.segment_count() != 0) objects.push_back(std::move(object));
   return 0;
@@ -103,14 +114,26 @@ class Rewriting {
  public:
   Rewriting() : cache_(Environment("XDG_CACHE_HOME"), Environment("HOME")) {}
 
+  bool HasRewritten() const { return rewritten_ != 0; }
+
+  // Rewrites what is new in the loader's list, and forgets what is gone.
   void Run() {
     std::vector<Object> objects;
     dl_iterate_phdr(Collect, &objects);
-    rewrite::DetectVectors();
-    for (const Object& object : objects) {
+    for (Object& known : known_) known.present = false;
+    const uint32_t before = rewritten_;
+    for (Object& object : objects) {
+      if (IsKnown(object)) continue;
       std::vector<Site> sites;
-      if (FindIn(object, &sites)) Patch(object, sites);
+      if (FindIn(object, &sites)) Patch(&object, sites);
+      object.present = true;
+      known_.push_back(std::move(object));
     }
+    std::erase_if(known_, [](const Object& object) {
+      if (!object.present) rewrite::FreeTrampolines(object.trampolines, object.trampolines_size);
+      return !object.present;
+    });
+    if (rewritten_ == before && before != 0) return;
     Log(LogLevel::kInfo, "rewrote %u system calls in %u objects; left %u alone", rewritten_,
         objects_, left_);
   }
@@ -119,6 +142,15 @@ class Rewriting {
   // Where the loader does not trust the environment the cache must not either.
   static const char* Environment(const char* name) {
     return getauxval(AT_SECURE) != 0 ? nullptr : getenv(name);
+  }
+
+  bool IsKnown(const Object& object) {
+    for (Object& known : known_) {
+      if (known.base != object.base || known.name != object.name) continue;
+      known.present = true;
+      return true;
+    }
+    return false;
   }
 
   bool FindIn(const Object& object, std::vector<Site>* sites) {
@@ -154,43 +186,121 @@ class Rewriting {
         why);
   }
 
-  void Patch(const Object& object, const std::vector<Site>& sites) {
+  void Patch(Object* object, const std::vector<Site>& sites) {
     if (sites.empty()) return;
-    const rewrite::PatchResult result = rewrite::PatchSites(object.base, object.image, sites.data(),
-                                                            sites.size(), userstack_rewrite_entry);
+    const rewrite::PatchResult result = rewrite::PatchSites(
+        object->base, object->image, sites.data(), sites.size(), userstack_rewrite_entry);
     rewritten_ += result.rewritten;
     left_ += result.left;
     if (result.rewritten != 0) ++objects_;
     if (result.failure == nullptr) return;
     Log(LogLevel::kWarn, "USERSTACK_REWRITE: %.200s: %s (errno %ld); %u of its system calls %s",
-        object.name.c_str(), result.failure, -result.error, result.left,
+        object->name.c_str(), result.failure, -result.error, result.left,
         "are reached by symbols only");
   }
 
   Cache cache_;
+  std::vector<Object> known_;
   bool distrusted_ = false;
   uint32_t rewritten_ = 0;
   uint32_t objects_ = 0;
   uint32_t left_ = 0;
 };
 
+// Never destroyed: a library's destructor may still call dlopen.
+Rewriting& Everything() {
+  static Rewriting& rewriting = *new Rewriting;
+  return rewriting;
+}
+
+const r_debug* LoaderState() {
+  return static_cast<const r_debug*>(dlsym(RTLD_DEFAULT, "_r_debug"));
+}
+
+// In place of the loader's empty function.
+void OnLoaderChange() {
+  static const r_debug* const state = LoaderState();
+  static bool busy = false;  // the decoder's module is being loaded for us
+  if (busy || state->r_state != r_debug::RT_CONSISTENT) return;
+  const int saved_errno = errno;
+  busy = true;
+  Everything().Run();
+  busy = false;
+  errno = saved_errno;
+}
+
+// How many bytes from an empty function on belong to nothing else.
+size_t RoomAt(uintptr_t function) {
+  struct Search {
+    uintptr_t address;
+    size_t room;
+  } search{function, 0};
+  const auto look = [](dl_phdr_info* info, size_t, void* out) {
+    auto& wanted = *static_cast<Search*>(out);
+    const Image image = Image::Mapped(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
+    const uint64_t address = wanted.address - info->dlpi_addr;
+    rewrite::UnwindTable table;
+    rewrite::Function bounds;
+    if (image.CodeAt(address, 1) == nullptr || !rewrite::UnwindTable::Open(image, &table) ||
+        !table.FunctionAt(address, &bounds) || bounds.start != address || bounds.size != 1) {
+      return 0;
+    }
+    constexpr size_t kAlignment = 16;
+    for (wanted.room = 1; wanted.room < kAlignment; ++wanted.room) {
+      if (table.FunctionAt(address + wanted.room, &bounds)) break;
+    }
+    return 1;
+  };
+  dl_iterate_phdr(look, &search);
+  return search.room;
+}
+
+void WatchLoader() {
+  const r_debug* const state = LoaderState();
+  const uintptr_t function = state == nullptr ? 0 : state->r_brk;
+  const long error =
+      function == 0 ? -ENOENT
+                    : rewrite::RedirectEmptyFunction(function, RoomAt(function), OnLoaderChange);
+  if (error == 0) return;
+  Log(LogLevel::kWarn,
+      "USERSTACK_REWRITE: the dynamic loader cannot be watched (errno %ld): the system calls of "
+      "what dlopen brings are reached by symbols only",
+      -error);
+}
+
+// No handler of the program's may find a site half-written.
+class AllSignalsBlocked {
+ public:
+  AllSignalsBlocked() {
+    sigset_t all;
+    memset(&all, 0xff, sizeof all);
+    RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&before_), 8);
+  }
+  ~AllSignalsBlocked() { RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&before_), 0, 8); }
+  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
+  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 }  // namespace
 
 void RewriteAtLoad() {
-  const int saved_errno = errno;
   const bool asked =
       getenv("USERSTACK_REWRITE") != nullptr || getenv("USERSTACK_CONFIG") != nullptr;
-  if (asked && CurrentMode() == Mode::kStack && CurrentConfig().rewrite) {
+  if (!asked) return;
+  const int saved_errno = errno;
+  if (CurrentMode() == Mode::kStack && CurrentConfig().rewrite) {
     if (HasThreads()) {
       Log(LogLevel::kWarn,
           "USERSTACK_REWRITE=on: threads run already: system calls are reached by symbols only");
     } else {
-      sigset_t all;
-      sigset_t before;
-      memset(&all, 0xff, sizeof all);
-      RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&before), 8);
-      Rewriting().Run();
-      RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&before), 0, 8);
+      const AllSignalsBlocked blocked;
+      rewrite::DetectVectors();
+      Everything().Run();
+      // Where not even libc could be rewritten, the line that says so is enough.
+      if (Everything().HasRewritten()) WatchLoader();
     }
   }
   errno = saved_errno;

@@ -1,6 +1,7 @@
 // Rewrite: system calls that go past the exported symbols. With USERSTACK_REWRITE=on the `syscall`
-// instructions of the loaded objects that may concern a descriptor of the stack are replaced, once,
-// before the program runs (see rewrite.cc).
+// instructions of the loaded objects that may concern a descriptor of the stack are replaced before
+// the program runs, and those of objects that dlopen brings before any of their code runs (see
+// rewrite.cc).
 #pragma once
 
 namespace userstack::shim {

@@ -80,14 +80,17 @@ size_t MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* o
   return code.size();
 }
 
-bool MakeJump(const Site& site, const TrampolinePlace& place, uint8_t* out) {
+bool MakeNearJump(uint64_t from, uint64_t to, uint8_t* out) {
   int32_t displacement = 0;
-  const uint64_t from = place.site_base + site.start() + kJumpSize;
-  if (!Displacement(from, place.address, &displacement)) return false;
-  memset(out, kTrap, site.patched);
+  if (!Displacement(from + kJumpSize, to, &displacement)) return false;
   out[0] = kJump;
   memcpy(out + 1, &displacement, sizeof displacement);
   return true;
+}
+
+bool MakeJump(const Site& site, const TrampolinePlace& place, uint8_t* out) {
+  memset(out, kTrap, site.patched);
+  return MakeNearJump(place.site_base + site.start(), place.address, out);
 }
 
 bool IsSound(const Site& site) {

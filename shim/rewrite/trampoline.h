@@ -34,6 +34,9 @@ size_t MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* o
 // traps. False: too far.
 bool MakeJump(const Site& site, const TrampolinePlace& place, uint8_t* out);
 
+// jmp from `from` to `to`, kJumpSize bytes. False: too far.
+bool MakeNearJump(uint64_t from, uint64_t to, uint8_t* out);
+
 // A site that is consistent with itself, whoever stored it.
 bool IsSound(const Site& site);
 

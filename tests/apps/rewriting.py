@@ -122,6 +122,24 @@ print('alive')""", environment=ON).expect(0)
     equal(program.out(), b"alive\n", "sockets after children")
 
 
+def plugins(net):
+    """Objects that dlopen brings are rewritten before their constructors run, though threads run."""
+    host = harness.compile_program("plugin_host")
+    plugin = harness.compile_program("plugin", "-shared", "-fPIC")
+    server = net.kernel("/usr/bin/python3", "-m", "http.server", "8090", "--bind", KERNEL4)
+    harness.wait_port(8090, KERNEL4, server)
+    for _ in range(2):
+        program = net.wrapped(host, plugin, KERNEL4, 8090, environment=ON, traced=True).expect(0)
+        equal(program.out(), b"HTTP/1.0\n" * 2, "what the plugin fetched")
+        net.quiet(program)
+        # The decoder is needed again, for the plugin alone, in the middle of dlopen.
+        for name in os.listdir(CACHE):
+            path = os.path.join(CACHE, name)
+            if path != cache_file():
+                os.unlink(path)
+    net.no_kernel_sockets()
+
+
 def test(net):
     harness.need("dig", "dnsmasq", "node", "getent")
     if net.native:
@@ -129,6 +147,7 @@ def test(net):
     names(net)
     signatures(net)
     spawning(net)
+    plugins(net)
     layouts(net)
     ladder(net)
 
