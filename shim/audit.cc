@@ -1,8 +1,12 @@
 // Audit: what the next owner of the lock does when the one before died holding it. The state may
-// be in the middle of any change. Most such changes leave at worst something that nobody points at;
-// a list or a table that is torn would bring down whoever walks it. So a child process walks all of
-// it first: what it survives is taken for sound, and the references are counted anew. What it does
-// not survive is lost: the stack is marked failed, and every call on it answers ENETDOWN.
+// be in the middle of any change. The list that is torn is mended here; everything else is done by
+// child processes, because it would bring down whoever does it when the state is worse than
+// thought. A child makes anew what the lists can tell (Stack::Mend) and then walks all of it: what
+// it survives is taken for sound, and the references are counted anew. Where it fails at a
+// connection, that one is given up (Stack::Condemn) by the next child. What cannot be blamed on a
+// connection is the end: the stack is marked failed, and every call on it answers ENETDOWN.
+//
+// Owner: the lock. `suspect` in the shared memory is how a child that died says where.
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -18,6 +22,7 @@ namespace {
 
 constexpr time_t kAuditSeconds = 5;
 constexpr size_t kMaxWalk = 1 << 22;
+constexpr unsigned kMaxCondemned = 8;
 
 constinit bool g_auditing = false;  // only ever true in the child
 
@@ -49,9 +54,11 @@ void WalkList(const ListType& list) {
   }
 }
 
-[[noreturn]] void AuditInChild() {
+[[noreturn]] void AuditInChild(tcp::Connection* condemned) {
   g_auditing = true;
   ResetCrashSignals();
+  if (condemned != nullptr) g_shared->stack->Condemn(condemned);
+  g_shared->stack->Mend(&g_shared->suspect, MonotonicNow());
   WalkList(g_shared->all_descriptions);
   WalkList(g_shared->all_sleepers);
   for (Sleeper* s = g_shared->all_sleepers.front(); s != nullptr;
@@ -59,15 +66,15 @@ void WalkList(const ListType& list) {
     WalkList(s->own_set.all);
     WalkList(s->own_set.ready);
   }
-  g_shared->stack->CheckInvariants();
+  g_shared->stack->CheckInvariants(&g_shared->suspect);
   ExitChild(0);
 }
 
 // A child that the program's own wait calls do not see (no exit signal).
-long SpawnAuditor(int* pidfd) {
+long SpawnAuditor(tcp::Connection* condemned, int* pidfd) {
   constexpr long kClonePidfd = 0x1000;
   const long pid = RawSyscall(SYS_clone, kClonePidfd, 0, Word(pidfd), 0, 0);
-  if (pid == 0) AuditInChild();
+  if (pid == 0) AuditInChild(condemned);
   return pid;
 }
 
@@ -88,6 +95,21 @@ bool WaitForAuditor(long pid, int pidfd) {
   return ready == 1 && reaped == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+// True when a child has found the stack sound. *condemned: connections that were given up for it.
+bool MendAndAudit(unsigned* condemned) {
+  tcp::Connection* suspect = nullptr;
+  for (;;) {
+    g_shared->suspect = nullptr;
+    int pidfd = -1;
+    const long pid = SpawnAuditor(suspect, &pidfd);
+    if (pid <= 0) return false;
+    if (WaitForAuditor(pid, pidfd)) return true;
+    tcp::Connection* const next = const_cast<tcp::Connection*>(g_shared->suspect);
+    if (next == nullptr || next == suspect || ++*condemned > kMaxCondemned) return false;
+    suspect = next;
+  }
+}
+
 }  // namespace
 
 void OnCheckFailed(const char* what) {
@@ -98,10 +120,8 @@ void OnCheckFailed(const char* what) {
 
 bool AuditAfterDeath() {
   const unsigned mended = RepairLists();
-  int pidfd = -1;
-  const long pid = SpawnAuditor(&pidfd);
-  const bool sound = pid > 0 && WaitForAuditor(pid, pidfd);
-  if (!sound) {
+  unsigned condemned = 0;
+  if (!MendAndAudit(&condemned)) {
     Log(LogLevel::kError,
         "a process died inside the stack and left it inconsistent: its sockets are lost, new ones "
         "fail with ENETDOWN until all programs on USERSTACK_DEV=%s have ended",
@@ -109,8 +129,11 @@ bool AuditAfterDeath() {
     WakeEverybody();
     return false;
   }
-  Log(LogLevel::kInfo, "a process died inside the stack; %u list mended, the audit found it sound",
-      mended);
+  Log(LogLevel::kInfo,
+      "a process died inside the stack; %u list mended, %u connections given up, the audit found "
+      "it "
+      "sound",
+      mended, condemned);
   RecountReferences(MonotonicNow());
   WakeEverybody();
   return true;

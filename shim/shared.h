@@ -93,7 +93,8 @@ struct Shared {
   Stack* stack = nullptr;
   pthread_mutex_t lock;       // the stack's lock
   pthread_mutex_t pump_lock;  // the pump's lease: held for life by the process that pumps
-  bool failed = false;        // an audit found the stack beyond repair; atomic
+  const tcp::Connection* suspect = nullptr;  // what an audit looks at
+  bool failed = false;                       // an audit found the stack beyond repair; atomic
 
   // The device. `attendant` is the sleeper that watches it, asleep or polling; null: nobody does.
   Sleeper* attendant = nullptr;

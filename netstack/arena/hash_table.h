@@ -52,6 +52,12 @@ class HashTable {
     }
   }
 
+  // Forgets every object, to be told of them anew (their nodes are the caller's to reset).
+  void Clear() {
+    for (size_t i = 0; i <= mask_; ++i) buckets_[i] = nullptr;
+    size_ = 0;
+  }
+
   // The first object with this hash that satisfies `equal`, or nullptr.
   template <typename Equal>
   T* Find(uint64_t hash, Equal equal) const {

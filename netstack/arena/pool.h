@@ -48,6 +48,9 @@ class Pool {
 
   uint32_t live() const { return live_; }
   uint32_t limit() const { return limit_; }
+  // After a death in the middle of New or Delete: what is neither free nor known to its owner is
+  // lost.
+  void set_live(uint32_t live) { live_ = live; }
   void set_limit(uint32_t limit) { limit_ = limit; }
 
  private:

@@ -87,6 +87,22 @@ void Datagrams::OnOptionsChanged(DatagramSocket& socket) {
   Announce(socket, 0);
 }
 
+// After a death in the middle of a change.
+void Datagrams::Mend(DatagramSocket& socket) {
+  socket.receive_charge = 0;
+  for (const Packet* p = socket.receive.front(); p != nullptr; p = socket.receive.Next(p)) {
+    socket.receive_charge += ReceiveCharge(*p);
+  }
+  socket.error_count = socket.group_count = 0;
+  for (auto* e = socket.errors.front(); e != nullptr; e = socket.errors.Next(e)) {
+    ++socket.error_count;
+  }
+  for (auto* g = socket.groups.front(); g != nullptr; g = socket.groups.Next(g)) {
+    ++socket.group_count;
+  }
+  if (!socket.closed()) Announce(socket, ~EventMask{0});
+}
+
 void Datagrams::CheckInvariants(const DatagramSocket& socket) const {
   uint64_t charge = 0;
   for (const Packet* p = socket.receive.front(); p != nullptr; p = socket.receive.Next(p)) {

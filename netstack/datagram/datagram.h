@@ -144,6 +144,7 @@ class Datagrams {
   void CheckInvariants(const DatagramSocket& socket) const;
 
   // --- readiness ---
+  void Mend(DatagramSocket& socket);
   EventMask Level(const DatagramSocket& socket) const;
   void Announce(DatagramSocket& socket, EventMask edges);
   // Frames of the socket have left.

@@ -201,6 +201,19 @@ Status Ip::RemoveRoute(const Prefix& destination, const IpAddress& gateway) {
   return Status::Ok();
 }
 
+void Ip::Mend(Instant now) {
+  for (uint16_t i = 0; i <= kMaxInterfaces; ++i) interfaces_[i].output.Mend();
+  routes_.Mend();
+  path_mtus_.Mend(now);
+  neighbors_.Mend(now);
+  groups_.Mend();
+  reassembly_.Mend();
+  looped_count_ = 0;
+  for (Packet* p = looped_.front(); p != nullptr; p = looped_.Next(p)) ++looped_count_;
+  looped_was_congested_ = false;
+  looped_drained_ = true;  // who waited for room looks again
+}
+
 void Ip::CheckInvariants() const {
   for (uint16_t i = 0; i <= kMaxInterfaces; ++i) {
     Check(interfaces_[i].index == 0 || interfaces_[i].index == i, "ip: interface index");

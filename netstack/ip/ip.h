@@ -183,6 +183,8 @@ class Ip {
   uint32_t TakeDrained();
   bool HasQueuedOutput() const;
 
+  // After a death in the middle of a change: counts and tables anew, from the lists.
+  void Mend(Instant now);
   void CheckInvariants() const;
 
  private:

@@ -25,6 +25,12 @@ void Membership::Remove(GroupMember* member) {
   pool_.Delete(member);
 }
 
+void Membership::Mend() {
+  uint32_t count = 0;
+  for (GroupMember* m = groups_.front(); m != nullptr; m = groups_.Next(m)) ++count;
+  pool_.set_live(count);
+}
+
 void Membership::CheckInvariants() const {
   uint32_t count = 0;
   for (GroupMember* m = groups_.front(); m != nullptr; m = groups_.Next(m)) {

@@ -39,6 +39,8 @@ class Membership {
   }
   GroupMember* first() const { return groups_.front(); }
   GroupMember* Next(const GroupMember* member) const { return groups_.Next(member); }
+  // After a death in the middle of a change.
+  void Mend();
   void CheckInvariants() const;
 
  private:

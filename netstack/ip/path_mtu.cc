@@ -55,6 +55,18 @@ void PathMtuTable::Remove(PathMtuEntry* entry) {
   pool_.Delete(entry);
 }
 
+void PathMtuTable::Mend(Instant now) {
+  table_.Clear();
+  uint32_t count = 0;
+  for (PathMtuEntry* e = lru_.front(); e != nullptr; e = lru_.Next(e)) {
+    ++count;
+    e->hash_node = {};
+    table_.Insert(e, Hash(e->destination));
+    if (!e->timer.armed()) core_->timers.Arm(&e->timer, now + kLifetime);
+  }
+  pool_.set_live(count);
+}
+
 void PathMtuTable::CheckInvariants() const {
   uint32_t count = 0;
   for (PathMtuEntry* e = lru_.front(); e != nullptr; e = lru_.Next(e)) {

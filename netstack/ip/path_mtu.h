@@ -36,6 +36,8 @@ class PathMtuTable {
   // True when something changed. Only lowers, except by expiry.
   bool Update(const IpAddress& destination, uint32_t mtu, Instant now);
   void OnTimer(PathMtuEntry* entry) { Remove(entry); }
+  // After a death in the middle of a change.
+  void Mend(Instant now);
   void CheckInvariants() const;
 
  private:

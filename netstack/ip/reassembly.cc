@@ -239,6 +239,12 @@ Packet* Reassembly::OnTimer(ReassemblyContext* context) {
   return first;
 }
 
+void Reassembly::Mend() {
+  uint32_t count = 0;
+  for (ReassemblyContext* c = ages_.front(); c != nullptr; c = ages_.Next(c)) ++count;
+  pool_.set_live(count);
+}
+
 void Reassembly::CheckInvariants() const {
   uint32_t count = 0;
   for (ReassemblyContext* c = ages_.front(); c != nullptr; c = ages_.Next(c)) {

@@ -78,6 +78,8 @@ class Reassembly {
   // error, or nullptr when it never came; the context is gone.
   Packet* OnTimer(ReassemblyContext* context);
   uint32_t size() const { return pool_.live(); }
+  // After a death in the middle of a change.
+  void Mend();
   void CheckInvariants() const;
 
  private:

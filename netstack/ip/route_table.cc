@@ -62,6 +62,14 @@ const RouteEntry* RouteTable::Match(const IpAddress& destination, uint16_t inter
   return nullptr;
 }
 
+void RouteTable::Mend() {
+  uint32_t count = 0;
+  for (const auto& list : lists_) {
+    for (const RouteEntry* e = list.front(); e != nullptr; e = list.Next(e)) ++count;
+  }
+  pool_.set_live(count);
+}
+
 void RouteTable::CheckInvariants() const {
   uint32_t count = 0;
   for (const auto& list : lists_) {

@@ -53,6 +53,8 @@ class RouteTable {
       }
     }
   }
+  // After a death in the middle of a change.
+  void Mend();
   void CheckInvariants() const;
 
  private:

@@ -207,6 +207,30 @@ void NeighborTable::Confirm(Neighbor* neighbor, const Interface& interface, Inst
   SetReachable(neighbor, interface, now);
 }
 
+void NeighborTable::Mend(Instant now) {
+  table_.Clear();
+  for (Neighbor*& recent : recent_) recent = nullptr;
+  uint32_t count = 0;
+  for (Neighbor* n = lru_.front(); n != nullptr; n = lru_.Next(n)) {
+    ++count;
+    n->hash_node = {};
+    table_.Insert(n, Hash(n->interface, n->address));
+    while (n->state != NeighborState::kIncomplete && !n->pending.empty()) {
+      core_->frames.Release(n->pending.PopFront());
+    }
+    n->pending_count = n->pending_bytes = 0;
+    for (Frame* f = n->pending.front(); f != nullptr; f = n->pending.Next(f)) {
+      ++n->pending_count;
+      n->pending_bytes += f->length();
+    }
+    const bool waits = n->state == NeighborState::kIncomplete ||
+                       n->state == NeighborState::kDelay || n->state == NeighborState::kProbe;
+    if (waits && !n->timer.armed()) core_->timers.Arm(&n->timer, now + Duration::Seconds(1));
+    if (!waits) core_->timers.Disarm(&n->timer);
+  }
+  pool_.set_live(count);
+}
+
 void NeighborTable::CheckInvariants() const {
   uint32_t count = 0;
   for (Neighbor* n = lru_.front(); n != nullptr; n = lru_.Next(n)) {

@@ -103,6 +103,8 @@ class NeighborTable {
   void Confirm(Neighbor* neighbor, const Interface& interface, Instant now);
 
   uint32_t size() const { return pool_.live(); }
+  // After a death in the middle of a change.
+  void Mend(Instant now);
   void CheckInvariants() const;
 
  private:

@@ -58,6 +58,8 @@ class OutputQueue {
   bool empty() const { return count_ == 0; }
   uint32_t count() const { return count_; }
   uint64_t bytes() const { return bytes_; }
+  // After a death in the middle of a change.
+  void Mend();
   void CheckInvariants() const;
 
  private:

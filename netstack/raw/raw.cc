@@ -197,6 +197,23 @@ Status Raw::GetOption(RawEndpoint& endpoint, int level, int name, void* value, u
   return give(&v, sizeof v);
 }
 
+void Raw::Mend() {
+  closing_ = 0;
+  uint32_t count = 0;
+  for (RawEndpoint* e = all_.front(); e != nullptr;) {
+    RawEndpoint* const next = all_.Next(e);
+    if (e->closed() && e->bytes == 0) {
+      e->node.Unlink();
+    } else {
+      ++count;
+      if (e->closed()) ++closing_;
+      datagrams_->Mend(*e);
+    }
+    e = next;
+  }
+  pool_.set_live(count);
+}
+
 void Raw::CheckInvariants() const {
   uint32_t closing = 0, count = 0;
   for (const RawEndpoint* e = all_.front(); e != nullptr; e = all_.Next(e)) {

@@ -258,6 +258,21 @@ Result<int> Sockets::Ioctl(Socket& socket, unsigned long request, Instant) {
                                               : tcp_->BytesUnsent(*socket.tcp));
 }
 
+// One without its transport has no descriptor yet: nobody knows of it.
+void Sockets::Mend() {
+  uint32_t count = 0;
+  for (Socket* s = all_.front(); s != nullptr;) {
+    Socket* const next = all_.Next(s);
+    if (s->tcp == nullptr && s->udp == nullptr && s->raw == nullptr) {
+      s->node.Unlink();
+    } else {
+      ++count;
+    }
+    s = next;
+  }
+  pool_.set_live(count);
+}
+
 void Sockets::CheckInvariants() const {
   uint32_t count = 0;
   for (const Socket* s = all_.front(); s != nullptr; s = all_.Next(s)) {

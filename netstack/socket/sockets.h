@@ -44,6 +44,8 @@ class Sockets {
   uint32_t live() const { return pool_.live(); }
   Socket* first() const { return all_.front(); }
   Socket* Next(const Socket* socket) const { return all_.Next(socket); }
+  // After a death in the middle of a change.
+  void Mend();
   void CheckInvariants() const;
 
  private:

@@ -264,9 +264,20 @@ bool Stack::HasUnfinishedWork(bool count_time_wait) const {
          ip_.HasLooped() || ip_.HasQueuedOutput();
 }
 
-void Stack::CheckInvariants() const {
+void Stack::Mend(const tcp::Connection** examined, Instant now) {
+  core_.timers.Mend();
+  ip_.Mend(now);
+  tcp_.Mend(examined, now);
+  udp_.Mend();
+  raw_.Mend();
+  sockets_.Mend();
+}
+
+void Stack::Condemn(tcp::Connection* connection) { tcp_.Condemn(connection); }
+
+void Stack::CheckInvariants(const tcp::Connection** examined) const {
   ip_.CheckInvariants();
-  tcp_.CheckInvariants();
+  tcp_.CheckInvariants(examined);
   udp_.CheckInvariants();
   raw_.CheckInvariants();
   sockets_.CheckInvariants();

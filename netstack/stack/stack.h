@@ -90,8 +90,16 @@ class Stack {
   // Work left to do without any socket: see Tcp::UnfinishedCount; frames still queued count too.
   bool HasUnfinishedWork(bool count_time_wait) const;
 
+  // After a death in the middle of a change, when the lists are whole again: makes everything anew
+  // that the lists can tell (tables, trees, counts, the timer wheel). It may crash on what is
+  // worse: to be run where that does no harm. *examined is the connection that is looked at
+  // meanwhile.
+  void Mend(const tcp::Connection** examined, Instant now);
+  // Gives up one connection, whatever it looks like; its user gets ECONNRESET.
+  void Condemn(tcp::Connection* connection);
+
   // Test and debug: every layer's invariants. Fails a Check when one is broken.
-  void CheckInvariants() const;
+  void CheckInvariants(const tcp::Connection** examined = nullptr) const;
 
  private:
   bool Initialize(Arena* arena, const StackConfig& config, Instant now);

@@ -133,9 +133,10 @@ void CheckConnection(const Context& context, const Connection& c) {
   if (in_table) CheckSequences(c);
 }
 
-void CheckTables(const Context& context) {
+void CheckTables(const Context& context, const Connection** examined) {
   uint32_t orphans = 0;
   for (const Connection* c = context.all.front(); c != nullptr; c = context.all.Next(c)) {
+    if (examined != nullptr) *examined = c;
     CheckConnection(context, *c);
     if (c->orphan) ++orphans;
     if (c->state != State::kListen) continue;
@@ -145,6 +146,7 @@ void CheckTables(const Context& context) {
     for (auto* r = l.syn_queue.front(); r != nullptr; r = l.syn_queue.Next(r)) ++begun;
     Check(accepted == l.accept_count && begun == l.syn_count, "tcp: listener's counts");
   }
+  if (examined != nullptr) *examined = nullptr;
   Check(orphans == context.orphans, "tcp: orphans");
 }
 

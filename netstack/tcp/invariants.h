@@ -7,6 +7,7 @@ namespace userstack::tcp {
 
 // Fails a Check when one is broken.
 void CheckConnection(const Context& context, const Connection& c);
-void CheckTables(const Context& context);
+// *examined: the connection that is being looked at.
+void CheckTables(const Context& context, const Connection** examined);
 
 }  // namespace userstack::tcp

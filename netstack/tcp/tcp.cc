@@ -12,6 +12,7 @@
 #include "netstack/tcp/invariants.h"
 #include "netstack/tcp/lifecycle.h"
 #include "netstack/tcp/listener.h"
+#include "netstack/tcp/mend.h"
 #include "netstack/tcp/output.h"
 #include "netstack/tcp/readiness.h"
 #include "netstack/tcp/receive_queue.h"
@@ -273,6 +274,8 @@ void Tcp::SetDefaultCongestionControl(CongestionControl kind) {
 
 void Tcp::SetHeaderPrediction(bool on) { context_.header_prediction = on; }
 
-void Tcp::CheckInvariants() const { CheckTables(context_); }
+void Tcp::Mend(const Connection** examined, Instant now) { MendTables(context_, examined, now); }
+void Tcp::Condemn(Connection* c) { CondemnConnection(context_, *c); }
+void Tcp::CheckInvariants(const Connection** examined) const { CheckTables(context_, examined); }
 
 }  // namespace userstack::tcp

@@ -88,8 +88,11 @@ class Tcp {
   void SetDefaultCongestionControl(CongestionControl kind);
   // Test and debug: without it the same segments must leave the same state behind.
   void SetHeaderPrediction(bool on);
+  // See Stack::Mend and Stack::Condemn.
+  void Mend(const Connection** examined, Instant now);
+  void Condemn(Connection* connection);
   // Test and debug: every connection's invariants. Fails a Check when one is broken.
-  void CheckInvariants() const;
+  void CheckInvariants(const Connection** examined = nullptr) const;
 
  private:
   Context context_;

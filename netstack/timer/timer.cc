@@ -104,6 +104,16 @@ Timer* TimerWheel::PopExpired(Instant now) {
   return nullptr;
 }
 
+void TimerWheel::Mend() {
+  for (int level = 0; level < kLevels; ++level) {
+    for (Slot& slot : slots_[level]) due_.Append(slot);
+    occupied_[level] = 0;
+  }
+  armed_ = 0;
+  for (const Timer* t = due_.front(); t != nullptr; t = due_.Next(t)) ++armed_;
+  for (size_t i = 0; i < armed_; ++i) Place(due_.PopFront());
+}
+
 Instant TimerWheel::NextDeadline() const {
   Instant earliest = Instant::Never();
   for (Timer* timer = due_.front(); timer != nullptr; timer = due_.Next(timer)) {

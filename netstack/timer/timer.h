@@ -58,6 +58,10 @@ class TimerWheel {
   // when nothing is armed.
   Instant NextDeadline() const;
 
+  // After a death in the middle of a change: places anew what is on any list. Who should be armed
+  // and is not, its owner knows.
+  void Mend();
+
   size_t armed_count() const { return armed_; }
 
  private:

@@ -140,6 +140,27 @@ Status Udp::GetOption(UdpEndpoint& endpoint, int name, void* value, uint32_t* le
   return Status::Ok();
 }
 
+void Udp::Mend() {
+  ports_.Clear();
+  connected_.Clear();
+  open_.Clear();
+  closing_ = 0;
+  for (UdpEndpoint* e = all_.front(); e != nullptr;) {
+    UdpEndpoint* const next = all_.Next(e);
+    e->port_node = {};
+    e->demux_node = {};
+    if (e->connected && e->local.port == 0) datagrams_->ForgetRemote(*e);
+    if (e->closed() && e->bytes == 0) {
+      e->node.Unlink();  // it was on its way out: lost to its pool
+    } else {
+      if (e->closed()) ++closing_;
+      if (!e->closed() && e->local.port != 0) Link(*e);
+      datagrams_->Mend(*e);
+    }
+    e = next;
+  }
+}
+
 void Udp::CheckInvariants() const {
   size_t bound = 0;
   uint32_t closing = 0;

@@ -71,6 +71,8 @@ class Udp {
   void OnIcmpError(const IcmpError& error, Instant now);
   void OnFrameLeft(UdpEndpoint* endpoint);  // FramePool told of the endpoint
   bool HasFrames() const { return closing_ > 0; }
+  // After a death in the middle of a change.
+  void Mend();
   void CheckInvariants() const;
 
  private:

@@ -205,7 +205,10 @@ bool Stack::HasUnfinishedWork(bool count_time_wait) const {
   return state.unfinished || (count_time_wait && state.unfinished_time_wait);
 }
 
-void Stack::CheckInvariants() const {
+void Stack::Mend(const tcp::Connection**, Instant) {}
+void Stack::Condemn(tcp::Connection*) {}
+
+void Stack::CheckInvariants(const tcp::Connection**) const {
   while (State(this).hangs) {
   }
   Check(!State(this).torn, "fake: torn");

@@ -28,11 +28,14 @@ class Model {
 
   void Step() {
     Timer* timer = timers_[random_.Below(timers_.size())].get();
-    switch (random_.Below(6)) {
+    switch (random_.Below(7)) {
       case 0:
       case 1:
       case 2:
         Arm(timer, RandomDeadline());
+        break;
+      case 6:
+        wheel_.Mend();
         break;
       case 3:
         wheel_.Disarm(timer);

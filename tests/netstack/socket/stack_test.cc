@@ -108,6 +108,106 @@ TEST_F(StackTest, TcpConnectsSendsAndClosesOverTheWire) {
   }
 }
 
+class Mending : public StackTest {
+ protected:
+  struct Pair {
+    Sock client, server;
+  };
+  Pair Connected(uint16_t port) {
+    Sock listener = Tcp4(b());
+    EXPECT_EQ(Bind(listener, At("10.0.0.2", port)), 0);
+    EXPECT_EQ(Listen(listener), 0);
+    Pair pair{Tcp4(a()), {}};
+    EXPECT_EQ(Connect(pair.client, At("10.0.0.2", port)), -EINPROGRESS);
+    EXPECT_EQ(Accept(listener, &pair.server), 0);
+    Close(&listener);
+    return pair;
+  }
+  void Mend(Node& node) {
+    const tcp::Connection* examined = nullptr;
+    node.stack->Mend(&examined, now());
+    EXPECT_EQ(examined, nullptr);
+    node.stack->CheckInvariants();
+  }
+  // Sends `sent` and mends now and then; what came.
+  std::string Transfer(const Pair& pair, const std::string& sent) {
+    std::string received;
+    size_t offset = 0;
+    for (int round = 0; round < 20000 && received.size() < sent.size(); ++round) {
+      const long n = Send(pair.client, sent.substr(offset, 9000), MSG_DONTWAIT);
+      if (n > 0) offset += static_cast<size_t>(n);
+      Mend(a());
+      Mend(b());
+      Run(Duration::Milliseconds(1));
+      received += Receive(pair.server).text;
+    }
+    return received;
+  }
+};
+
+TEST_F(Mending, LeavesWhatIsWholeAsItIs) {
+  Sock datagrams = Udp4(a());
+  ASSERT_EQ(Bind(datagrams, At("10.0.0.1", 7)), 0);
+  Pair pair = Connected(80);
+  std::string sent;
+  for (int i = 0; i < 300000; ++i) sent += static_cast<char>(i * 7 + i / 251);
+  int frames = 0;
+  lose_ = [&](const testing::WireFrame&) { return ++frames % 37 == 0; };
+  EXPECT_TRUE(Transfer(pair, sent) == sent);
+  lose_ = nullptr;
+  Close(&pair.client);
+  Run(Duration::Seconds(5));
+  Mend(a());
+  EXPECT_EQ(Receive(pair.server).result, 0);
+  Close(&pair.server);
+  Mend(b());
+  Sock other = Udp4(b());
+  ASSERT_EQ(SendTo(other, "found", At("10.0.0.1", 7)), 5);
+  EXPECT_EQ(Receive(datagrams).text, "found");
+  Close(&other);
+  Close(&datagrams);
+  Run(Duration::Seconds(130));
+  EXPECT_FALSE(a().stack->HasUnfinishedWork(true));
+  EXPECT_FALSE(b().stack->HasUnfinishedWork(true));
+}
+
+TEST_F(Mending, MakesAnewWhatTheListsCanTell) {
+  Pair pair = Connected(80);
+  wire_runs_ = false;
+  ASSERT_EQ(Send(pair.client, std::string(20000, 'a')), 20000);
+  tcp::Connection& c = *pair.client.raw->tcp;
+  c.sent_tree = {};
+  c.sacked_bytes = 1;
+  c.received_memory = 99;
+  c.next_chunk = nullptr;
+  c.send.end = c.send.end - 1;  // the write's last step
+  if (c.sent.back() != nullptr) c.send.next = c.sent.back()->begin;
+  a().stack->core().timers.Disarm(&c.retransmit_timer);
+  Mend(a());
+  wire_runs_ = true;
+  Run(Duration::Seconds(3));
+  EXPECT_EQ(Receive(pair.server).text, std::string(20000, 'a'));
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(Mending, GivesUpOneConnectionAndKeepsTheOthers) {
+  Pair torn = Connected(80);
+  Pair whole = Connected(81);
+  wire_runs_ = false;
+  ASSERT_EQ(Send(torn.client, std::string(20000, 'a')), 20000);
+  torn.client.raw->tcp->chunks.front()->length = 1u << 31;
+  a().stack->Condemn(torn.client.raw->tcp);
+  Mend(a());
+  wire_runs_ = true;
+  EXPECT_EQ(Get(torn.client, SOL_SOCKET, SO_ERROR), ECONNRESET);
+  EXPECT_EQ(Transfer(whole, std::string(30000, 'b')), std::string(30000, 'b'));
+  Sock* const all[] = {&torn.client, &torn.server, &whole.client, &whole.server};
+  for (Sock* s : all) Close(s);
+  Run(Duration::Seconds(200));
+  EXPECT_FALSE(a().stack->HasUnfinishedWork(true));
+}
+
 TEST_F(StackTest, TcpTalksToItselfOverLoopback) {
   Sock listener = Tcp4(a());
   ASSERT_EQ(Bind(listener, At("127.0.0.1", 80)), 0);

@@ -1,0 +1,29 @@
+#!/usr/bin/python3
+"""Workers under traffic are killed at random instants, with the stack's lock or without: the stack is
+mended each time, and the parent's own connections go on."""
+import re
+
+import harness
+from harness import KERNEL4, STACK4, check, equal
+
+KILLS = 400
+SEEDS = (1, 2, 3)
+
+
+def test(net):
+    echo = net.kernel(harness.compile_program("echo_server"), KERNEL4, "9300", "3")
+    harness.wait_port(9300, KERNEL4, echo)
+    storm = harness.compile_program("kill_storm")
+    with_lock = 0
+    for seed in SEEDS:
+        program = net.wrapped(storm, STACK4, KERNEL4, "9300", KILLS, seed, environment={"USERSTACK_LOG": "info"})
+        status = program.wait(60)
+        found = re.findall(r"audit: .*|a process died inside the stack and.*", program.errors())
+        check(status == 0, "seed %d: status %d: %s %s" % (seed, status, program.out().decode(), found))
+        equal(program.out().decode(), "kills %d answered %d\n" % (KILLS, KILLS), "after the storm")
+        with_lock += len(re.findall("a process died inside the stack", program.errors()))
+    print("%d kills, %d of them with the lock" % (KILLS * len(SEEDS), with_lock))
+    check(net.native or with_lock > 0, "nobody died with the lock: the storm tested nothing")
+
+
+harness.run(test)
