@@ -102,14 +102,8 @@ def label(line):
 HEAD = ["row", "unit", "arm", "median", "quartiles", "ratio [95 %]", "goal"]
 
 
-def print_table(results, markdown=False, only_goals=False):
-    rows = [cells_of(line) for line in lines_of(results) if not only_goals or "verdict" in line]
-    if markdown:
-        print("| " + " | ".join(HEAD) + " |")
-        print("| " + " | ".join("---" for _ in HEAD) + " |")
-        for row in rows:
-            print("| " + " | ".join(row) + " |")
-        return
+def print_table(results):
+    rows = [cells_of(line) for line in lines_of(results)]
     widths = [max(len(row[i]) for row in [HEAD, *rows]) for i in range(len(HEAD))]
     previous = None
     for row in [HEAD, *rows]:
@@ -117,6 +111,26 @@ def print_table(results, markdown=False, only_goals=False):
             print()
         previous = row[0]
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def print_goals(results):
+    """A table in Markdown of what has a goal; the CPU's ratio stands beside the first figure."""
+    lines = lines_of(results)
+    cpu = {(line["row"], line["arm"]): line for line in lines
+           if line["metric"].startswith("CPU") and line["base"] == "kernel" and "ratio" in line}
+    print("| work | stack | unit | median | against | ratio [95 %] | goal | | CPU, goal <= 1 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for line in lines:
+        if "verdict" not in line or line["metric"].startswith("CPU"):
+            continue
+        low, high = line["interval"] or (line["ratio"], line["ratio"])
+        beside = cpu.pop((line["row"], line["arm"]), None)
+        beside = f"{beside['ratio']:.2f}" if beside else ""
+        print(f"| {line['row']} | {line['arm']} | {line['metric']} | {number(line['median'])} | "
+              f"{line['base']} {number(line['base_median'])} | "
+              f"{line['ratio']:.2f} [{low:.2f}, {high:.2f}] | "
+              f"{'<=' if line['less_is_better'] else '>='} {line['goal']:g} | "
+              f"{line['verdict'].split()[0]} | {beside} |")
 
 
 def print_around(results):
