@@ -46,7 +46,7 @@ struct Config {
   bool has_mac = false;
   MacAddress mac;
   CongestionControl congestion_control = CongestionControl::kCubic;
-  uint32_t spin_microseconds = 20;
+  uint32_t spin_microseconds = 50;
   char resolv_conf[kMaxPathLength] = {};
   Prefix kernel[kMaxKernelPrefixes];
   unsigned kernel_count = 0;

@@ -16,6 +16,7 @@
 #include "shim/config.h"
 #include "shim/descriptors.h"
 #include "shim/runtime.h"
+#include "shim/wait_estimate.h"
 
 namespace userstack::shim {
 
@@ -64,8 +65,7 @@ struct ThreadState {
   const void* suspended_frame = nullptr;
   int doorbell = -1;
   pid_t tid = 0;
-  uint32_t spin_misses = 0;
-  uint32_t spin_skips = 0;
+  WaitEstimate estimate;
   pollfd* poll_buffer = nullptr;
   size_t poll_capacity = 0;
   bool is_pump = false;
@@ -153,7 +153,10 @@ struct SessionAccess {
 bool EnterStack();
 // Unlocks, wakes whoever was found ready, and lets deferred signals in.
 void LeaveStack();
-void TakeInput(Instant now);
+// Takes what waits on the device: everything (within bounds), or at most one packet. Returns how
+// many there were.
+size_t TakeInput(Instant now);
+size_t TakeOne(Instant now);
 // Lets the stack advance and puts out what it has.
 void Drain(Instant now);
 void ReleaseSleeper(Sleeper* sleeper, Instant now);

@@ -56,6 +56,9 @@ class Session {
   // Takes what waits on the device now. To be called before a call says EAGAIN: construction looks
   // at the device only when nobody has for some tens of microseconds.
   void Poll();
+  // The same before a call that will Wait: not when it will probably sleep for long, because who
+  // sleeps on the device sees there what has come.
+  void PollBeforeWait();
   // Sends what is queued now; for long calls (a blocking send of a gigabyte).
   void Flush();
 

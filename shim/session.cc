@@ -182,17 +182,31 @@ void ReleaseSleeper(Sleeper* sleeper, Instant now) {
   g_shared->sleepers.Delete(sleeper);
 }
 
-void TakeInput(Instant now) {
+namespace {
+
+// One look. A full batch may have left something.
+size_t TakeBatch(Instant now, size_t limit) {
   Stack& stack = *g_shared->stack;
-  for (int i = 0; i < kMaxBatches; ++i) {
-    Packet* packets[kBatch];
-    const size_t count =
-        g_local.device->Receive(stack.core(), packets, kBatch, kWireInterface, now);
-    if (count == 0) break;
-    stack.Input(packets, count, now);
-  }
+  Packet* packets[kBatch];
+  const size_t count = g_local.device->Receive(stack.core(), packets, limit, kWireInterface, now);
+  if (count != 0) stack.Input(packets, count, now);
   if (!t_state.is_pump) Store(&g_shared->last_poll, now.nanoseconds);
+  return count;
 }
+
+}  // namespace
+
+size_t TakeInput(Instant now) {
+  size_t taken = 0;
+  for (int i = 0; i < kMaxBatches; ++i) {
+    const size_t count = TakeBatch(now, kBatch);
+    taken += count;
+    if (count < kBatch) break;
+  }
+  return taken;
+}
+
+size_t TakeOne(Instant now) { return TakeBatch(now, 1); }
 
 void Drain(Instant now) {
   Stack& stack = *g_shared->stack;
@@ -273,6 +287,11 @@ Core& Session::core() { return g_shared->stack->core(); }
 
 void Session::Poll() {
   if (!failed_) TakeInput(now_);
+}
+
+void Session::PollBeforeWait() {
+  const Duration limit = Duration::Microseconds(CurrentConfig().spin_microseconds);
+  if (t_state.estimate.PollingPays(limit)) Poll();
 }
 
 void Session::Flush() {

@@ -35,6 +35,7 @@ struct Description {
   Kind kind = Kind::kSocket;
   bool nonblocking = false;   // O_NONBLOCK
   bool async = false;         // O_ASYNC
+  bool missed = false;        // the last look found nothing, without asking the device
   bool carried = false;       // data has gone through the stack: it cannot become the kernel's
   Socket* socket = nullptr;   // kSocket
   WatchSet* epoll = nullptr;  // kEpoll: the stack's half; the kernel epoll is the descriptor itself

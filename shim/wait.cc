@@ -6,7 +6,12 @@
 // others sleep on their futex, or on their doorbell when they watch kernel descriptors as well. An
 // attendant that returns to its program hands nothing over (that would cost a wake-up per call):
 // the next thread that blocks takes the device, sessions look at it on their way, and the pump
-// takes it when nobody did for a millisecond.
+// takes it when nobody did for a millisecond. An attendant that was woken by what is not for it,
+// while other threads are at work, lets go of the device and sleeps on: the threads that the wire
+// works for are the ones to watch it.
+//
+// A thread whose waits are usually short (wait_estimate.h) polls before it sleeps, for
+// USERSTACK_SPIN_US at most; meanwhile it is the attendant.
 //
 // No wake-up is lost: a thread enters the queues under the lock, after it has looked; whoever makes
 // it ready finds it there and sets its word before waking it; the futex compares the word, and a
@@ -32,9 +37,12 @@ constexpr Duration kLongest = Duration::Seconds(86400);
 constexpr Duration kWithoutDoorbell = Duration::Milliseconds(1);
 // A follower looks this often whether the process that attends the device was stopped (SIGSTOP).
 constexpr Duration kDistrust = Duration::Seconds(2);
-constexpr int kPausesPerLook = 40;
-constexpr uint32_t kMissesBeforeSkipping = 3;
-constexpr uint32_t kSkips = 32;
+// Between two looks of a thread that polls. A look is a system call, so it needs few.
+constexpr int kPausesPerLook = 4;
+// Every so many looks: at the kernel's descriptors, and whether somebody else wants the core.
+constexpr unsigned kLooksPerTurn = 4;
+// So long between two looks means that the core was somebody else's.
+constexpr Duration kPreempted = Duration::Microseconds(200);
 
 timespec ToTimespec(int64_t nanoseconds) {
   return {nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
@@ -60,6 +68,7 @@ pollfd* PollBuffer(size_t count) {
 // What one sleep waits for beyond the caller's kernel descriptors.
 struct SleepPlan {
   bool attend = false;
+  uint64_t sessions = 0;  // of all threads, when it was made
   bool use_poll = false;
   bool has_doorbell = false;
   Instant wake_at = Instant::Never();
@@ -91,13 +100,20 @@ void LeaveCancelled(void*) {
 class Waiting {
  public:
   Waiting(Session& session, const WaitRequest& request)
-      : session_(session), request_(request), handlers_before_(t_state.handlers_run) {
+      : session_(session),
+        request_(request),
+        handlers_before_(t_state.handlers_run),
+        begin_(session.now()),
+        spin_limit_(Duration::Microseconds(CurrentConfig().spin_microseconds)) {
     t_state.all_restart = true;
     for (unsigned i = 0; i < request.kernel_count; ++i) request.kernel[i].revents = 0;
   }
 
   WaitResult Run() {
     const WaitResult result = WaitForSomething();
+    if (request_.set != nullptr && !session_.failed()) {
+      t_state.estimate.Note(session_.now() - begin_, slept_, spin_limit_);
+    }
     // A handler that was put off runs now, so that a caller that goes on waiting does not find it
     // still there.
     if (result == WaitResult::kInterrupted && t_state.deferred_count != 0) {
@@ -116,7 +132,9 @@ class Waiting {
     return interrupted_ || t_state.handlers_run != handlers_before_ || t_state.deferred_count != 0;
   }
   void LookAtDevice();
+  bool WillSpin() const;
   bool Spin(WaitResult* result);
+  bool LookInSpin(bool kernel_too, bool* kernel_ready);
   bool LookAtKernel();
   SleepPlan Enqueue();
   long Sleep(const SleepPlan& plan);
@@ -126,13 +144,18 @@ class Waiting {
   long SleepOnFutex(timespec* until);
   long SleepInPoll(const SleepPlan& plan, timespec* timeout);
   void SuspectAttendant(const SleepPlan& plan);
+  void MaybeFollow(const SleepPlan& plan);
   bool AfterSleep(const SleepPlan& plan, long slept, WaitResult* result);
   WaitResult KernelOnly();
 
   Session& session_;
   const WaitRequest& request_;
   uint32_t handlers_before_;
+  Instant begin_;
+  Duration spin_limit_;
   bool interrupted_ = false;
+  bool slept_ = false;
+  bool follows_ = false;  // it watched the device for others: not again in this wait
 };
 
 // Lets go of the lock. Until Enter, a handler takes the thread out of the stack's queues.
@@ -167,35 +190,63 @@ bool Waiting::LookAtKernel() {
   return RawSyscall(SYS_ppoll, Word(request_.kernel), request_.kernel_count, Word(&zero), 0, 8) > 0;
 }
 
-// Looks again and again for a short while before the thread sleeps. A thread whose looks found
-// nothing for some times sleeps at once for a while. True: *result is the answer.
-bool Waiting::Spin(WaitResult* result) {
-  ThreadState& state = t_state;
-  const Duration limit = Duration::Microseconds(CurrentConfig().spin_microseconds);
+// Whether this wait begins with looking again and again.
+bool Waiting::WillSpin() const {
   const Sleeper* attendant = g_shared->attendant;
-  if (limit.nanoseconds == 0 || (attendant != nullptr && attendant != g_shared->pump)) return false;
-  if (state.spin_misses >= kMissesBeforeSkipping && ++state.spin_skips % kSkips != 0) return false;
-  const Instant end = std::min(session_.now() + limit, request_.deadline);
-  while (session_.now() < end) {
-    Leave();
-    for (int i = 0; i < kPausesPerLook; ++i) __builtin_ia32_pause();
-    const bool kernel_ready = LookAtKernel();
-    if (!Enter()) {
-      *result = WaitResult::kStackReady;
-      return true;
-    }
-    LookAtDevice();
-    if (!kernel_ready && !IsReady()) {
-      if (!IsInterrupted()) continue;
-      *result = WaitResult::kInterrupted;
-      return true;
-    }
-    *result = kernel_ready ? WaitResult::kKernelReady : WaitResult::kStackReady;
-    state.spin_misses = 0;
-    return true;
+  if (spin_limit_.nanoseconds == 0) return false;
+  if (attendant != nullptr && attendant != g_shared->pump) return false;
+  return t_state.estimate.PollingPays(spin_limit_);
+}
+
+// One look, with the lock let go before it, so that others get in. False: the stack is lost.
+bool Waiting::LookInSpin(bool kernel_too, bool* kernel_ready) {
+  Leave();
+  for (int i = 0; i < kPausesPerLook; ++i) __builtin_ia32_pause();
+  if (kernel_too) {
+    *kernel_ready = LookAtKernel();
+    // Nobody waits for this core: it costs little. Somebody does: polling would only keep him off.
+    RawSyscall(SYS_sched_yield);
   }
-  ++state.spin_misses;
-  return false;
+  if (!Enter()) return false;
+  // One packet and no more: whether another is there would be a system call before its reader runs.
+  const bool found = TakeOne(session_.now()) != 0;
+  if (found || g_shared->next_deadline <= session_.now().nanoseconds) Drain(session_.now());
+  return true;
+}
+
+// Looks again and again for a short while before the thread sleeps. True: *result is the answer.
+bool Waiting::Spin(WaitResult* result) {
+  Sleeper* const me = t_state.sleeper;
+  const Instant end = std::min(session_.now() + spin_limit_, request_.deadline);
+  bool done = false;
+  for (unsigned looks = 1; !done && session_.now() < end; ++looks) {
+    if (g_shared->attendant != nullptr && g_shared->attendant != me &&
+        g_shared->attendant != g_shared->pump) {
+      break;  // a thread that sleeps does it now
+    }
+    g_shared->attendant = me;
+    g_shared->attended_until = end.nanoseconds;
+    const Instant before = session_.now();
+    bool kernel_ready = false;
+    *result = WaitResult::kStackReady;
+    if (!LookInSpin(looks % kLooksPerTurn == 0, &kernel_ready)) return true;
+    done = true;
+    if (kernel_ready) {
+      *result = WaitResult::kKernelReady;
+    } else if (IsReady()) {
+      *result = WaitResult::kStackReady;
+    } else if (IsInterrupted()) {
+      *result = WaitResult::kInterrupted;
+    } else {
+      done = false;
+    }
+    if (!done && session_.now() - before > kPreempted) {
+      t_state.estimate.NotePreempted(spin_limit_);
+      break;
+    }
+  }
+  if (done) StopAttending(me);
+  return done;
 }
 
 // Puts the thread in the queues and decides what it watches.
@@ -205,8 +256,10 @@ SleepPlan Waiting::Enqueue() {
   __atomic_store_n(&me.waiter.wake_word, 0, __ATOMIC_RELEASE);
   request_.set->waiters.PushBack(&me.waiter);
   SleepPlan plan;
+  plan.sessions = g_shared->sessions;
   Sleeper* attendant = g_shared->attendant;
-  plan.attend = attendant == nullptr || attendant == &me || attendant == g_shared->pump;
+  plan.attend =
+      !follows_ && (attendant == nullptr || attendant == &me || attendant == g_shared->pump);
   plan.use_poll = plan.attend || request_.kernel_count != 0 || request_.mask != nullptr;
   plan.wake_at = std::min(request_.deadline, session_.now() + kLongest);
   if (plan.use_poll) plan.has_doorbell = EnsureDoorbell(me);
@@ -215,7 +268,7 @@ SleepPlan Waiting::Enqueue() {
     g_shared->attendant = &me;
     plan.wake_at = std::min(plan.wake_at, session_.stack().NextDeadline());
     g_shared->attended_until = plan.wake_at.nanoseconds;
-  } else if (attendant->pid != g_local.pid) {
+  } else if (attendant != nullptr && attendant->pid != g_local.pid) {
     plan.wake_at = std::min(plan.wake_at, session_.now() + kDistrust);
   }
   if (plan.use_poll && !plan.has_doorbell) {
@@ -271,6 +324,7 @@ void Waiting::SleepCancellably(const SleepPlan& plan, timespec* timeout, long* r
 
 long Waiting::Sleep(const SleepPlan& plan) {
   ThreadState& state = t_state;
+  slept_ = true;
   Leave();
   const int64_t left = std::max<int64_t>(0, (plan.wake_at - MonotonicNow()).nanoseconds);
   timespec timeout = ToTimespec(plan.use_poll ? left : plan.wake_at.nanoseconds);
@@ -296,6 +350,16 @@ void Waiting::SuspectAttendant(const SleepPlan& plan) {
   g_shared->attendant = nullptr;
 }
 
+// An attendant that the device woke for nothing. When others were in the stack meanwhile, input is
+// probably theirs: the next of them that blocks attends, and the pump before that (StopAttending).
+void Waiting::MaybeFollow(const SleepPlan& plan) {
+  const bool others = g_shared->sessions != plan.sessions + 1 || !session_.core().wakes.empty();
+  if (others && !IsReady() && t_state.sleeper == g_shared->attendant) {
+    follows_ = true;
+    StopAttending(t_state.sleeper);
+  }
+}
+
 // With the lock again. True: *result is the answer.
 bool Waiting::AfterSleep(const SleepPlan& plan, long slept, WaitResult* result) {
   Sleeper& me = *t_state.sleeper;
@@ -303,6 +367,7 @@ bool Waiting::AfterSleep(const SleepPlan& plan, long slept, WaitResult* result) 
   me.waiter.set = nullptr;
   if (plan.attend) {
     LookAtDevice();
+    MaybeFollow(plan);
   } else {
     SuspectAttendant(plan);
   }
@@ -350,14 +415,21 @@ WaitResult Waiting::WaitForSomething() {
     if (!Enter()) return WaitResult::kStackReady;
   }
   if (IsReady()) return WaitResult::kStackReady;
-  LookAtDevice();
-  if (IsReady()) return WaitResult::kStackReady;
-  if (IsInterrupted()) return WaitResult::kInterrupted;
-  if (session_.now() >= request_.deadline && request_.kernel_count == 0) {
-    return WaitResult::kTimedOut;
+  const bool spin = WillSpin();
+  const bool expired = session_.now() >= request_.deadline;
+  // Who is about to sleep on the device sees there what has come; a look before would be a system
+  // call that finds nothing.
+  if (spin || expired) {
+    LookAtDevice();
+    if (IsReady()) return WaitResult::kStackReady;
+  } else {
+    Drain(session_.now());
+    if (IsReady()) return WaitResult::kStackReady;
   }
+  if (IsInterrupted()) return WaitResult::kInterrupted;
+  if (expired && request_.kernel_count == 0) return WaitResult::kTimedOut;
   WaitResult result;
-  if (Spin(&result)) return result;
+  if (spin && !expired && Spin(&result)) return result;
   for (;;) {
     const SleepPlan plan = Enqueue();
     const long slept = Sleep(plan);

@@ -26,6 +26,14 @@ SocketCall::~SocketCall() {
   Unpin(description_, session_.now());
 }
 
+bool SocketCall::OughtToLook() {
+  constexpr Duration kFresh = Duration::Microseconds(25);
+  const Instant last{__atomic_load_n(&CurrentShared().last_poll, __ATOMIC_RELAXED)};
+  if (description_->missed || session_.now() - last >= kFresh) return true;
+  description_->missed = true;
+  return false;
+}
+
 long SocketCall::Block(EventMask interest, Instant deadline) {
   if (watch_ == nullptr) {
     watch_ = CurrentShared().watches.New();

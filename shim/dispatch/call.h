@@ -38,6 +38,10 @@ class SocketCall {
   Socket& socket() const { return *description_->socket; }
   Instant now() const { return session_.now(); }
 
+  // A call that may not block has found nothing: whether to ask the device before it says so. A
+  // program that reads until EAGAIN and then waits loses nothing by the answer of some microseconds
+  // ago; one that asks the same socket again gets a look each time.
+  bool OughtToLook();
   // Sleeps until something of `interest` happens. 0: look again; -ETIME: the deadline has passed;
   // -EINTR: a handler ran (the caller decides about restarting); -ENOMEM; -ENETDOWN.
   long Block(EventMask interest, Instant deadline);
@@ -57,10 +61,18 @@ template <typename Attempt>
 long Repeat(SocketCall& call, EventMask interest, bool nonblocking, Duration timeout,
             Attempt attempt, const size_t* progress = nullptr) {
   long result = attempt();
-  if (result != -EAGAIN) return result;
-  call.session().Poll();
+  if (result != -EAGAIN) {
+    call.description().missed = false;
+    return result;
+  }
+  if (nonblocking) {
+    if (interest == kWaitReadable && !call.OughtToLook()) return result;
+    call.session().Poll();
+    return attempt();
+  }
+  call.session().PollBeforeWait();
   result = attempt();
-  if (result != -EAGAIN || nonblocking) return result;
+  if (result != -EAGAIN) return result;
   const Instant deadline = call.now() + timeout;
   const bool restartable = timeout == Duration::Infinite();
   while (true) {

@@ -35,6 +35,7 @@ class Collection {
 
   // How many events there are, or -errno of the kernel's half.
   long Collect() {
+    BeginHarvest(*instance_.epoll);
     if (!instance_.epoll_has_kernel) {
       TakeStack(limit_);
       return Finish();
@@ -57,14 +58,11 @@ class Collection {
     while (room > 0 && !stack_done_) {
       EventMask happened = 0;
       Watch* watch = Harvest(set, &happened, session_.core().wakes);
-      // A level-triggered item goes back to the end of the list: seeing the first one again means
-      // that all were seen.
-      if (watch == nullptr || watch == first_level_) {
+      if (watch == nullptr) {
         stack_done_ = true;
         return;
       }
       const bool level = (watch->flags & (kWatchEdge | kWatchOneShot)) == 0;
-      if (level && first_level_ == nullptr) first_level_ = watch;
       const bool nested = (watch->flags & kWatchNested) != 0;
       if (nested && !HasReady(InnerSet(*watch), session_.core().wakes)) continue;
       events_[count_].events = happened;
@@ -119,7 +117,6 @@ class Collection {
   int count_ = 0;
   int kernel_count_ = 0;
   bool stack_done_ = false;
-  const Watch* first_level_ = nullptr;
   int nested_count_ = 0;
   uint64_t nested_data_[kMaxNested];
 };
@@ -136,7 +133,11 @@ long WaitOnInstance(Session& session, int epoll, Description& instance, epoll_ev
     if (!polled) {
       // The device may hold what would make us ready.
       polled = true;
-      session.Poll();
+      if (at_once) {
+        session.Poll();
+      } else {
+        session.PollBeforeWait();
+      }
       if (HasReady(*instance.epoll, session.core().wakes)) continue;
     }
     if (last_look) return 0;

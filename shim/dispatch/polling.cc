@@ -151,7 +151,11 @@ long Poller::Run(Instant deadline, bool at_once, const sigset_t* mask) {
       // The device may hold what would make us ready.
       polled = true;
       kernel_known = true;
-      session_.Poll();
+      if (at_once) {
+        session_.Poll();
+      } else {
+        session_.PollBeforeWait();
+      }
       continue;
     }
     if (last_look) return 0;

@@ -1,7 +1,10 @@
 // Sleeping and waking over threads and processes: no wake-up is lost, whoever sends it and however
 // the sleeper sleeps.
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -211,6 +214,99 @@ TEST(Waiting, PacketsForOtherProcessesReachThem) {
       if (testing::Test::HasFailure()) break;
     }
     for (const pid_t pid : children) EXPECT_EQ(ExitCode(pid), 0);
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// How often a thread of this process has gone to sleep.
+uint64_t SleepsOf(pid_t tid) {
+  std::ifstream file("/proc/self/task/" + std::to_string(tid) + "/status");
+  std::string word;
+  uint64_t count = 0;
+  while (file >> word) {
+    if (word == "voluntary_ctxt_switches:" && file >> count) break;
+  }
+  return count;
+}
+
+// A thread that waits for something rare attends the device first; what comes is for another. It
+// must not be woken for each packet.
+TEST(Waiting, AThreadThatIsWokenForOthersLeavesTheDeviceToThem) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    constexpr uint64_t kPackets = 500;
+    std::atomic<pid_t> bystander{0};
+    std::thread rare([&] {
+      Session session;
+      ChannelWatch watch(session, 30);
+      bystander = static_cast<pid_t>(syscall(SYS_gettid));
+      EXPECT_EQ(watch.Await(1, In(kPatience)), WaitResult::kStackReady);
+    });
+    EXPECT_TRUE(Eventually([] {
+      Session session;
+      const Shared& shared = CurrentShared();
+      return shared.attendant != nullptr && shared.attendant != shared.pump;
+    }));
+    Wire wire(name);
+    std::thread busy([&] {
+      for (uint64_t count = 1; count <= kPackets; ++count) {
+        Session session;
+        ChannelWatch watch(session, 31);
+        EXPECT_EQ(watch.Await(count, In(kPatience)), WaitResult::kStackReady);
+        QueueFrame("done");
+      }
+    });
+    const uint64_t before = SleepsOf(bystander);
+    for (uint64_t i = 0; i < kPackets; ++i) {
+      wire.Send(31);
+      EXPECT_EQ(wire.Receive(20000), "done") << i;
+    }
+    busy.join();
+    EXPECT_LT(SleepsOf(bystander) - before, kPackets / 5);
+    wire.Send(30);
+    rare.join();
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// Short waits make a thread poll; when they end it sleeps, and nothing wakes it.
+TEST(Waiting, AThreadThatPolledSleepsWhenNothingComes) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    setenv("USERSTACK_SPIN_US", "1000", 1);
+    AttachTo(name);
+    std::atomic<pid_t> waiter{0};
+    std::thread thread([&] {
+      waiter = static_cast<pid_t>(syscall(SYS_gettid));
+      for (uint64_t count = 1; count <= 101; ++count) {
+        Session session;
+        ChannelWatch watch(session, 31);
+        EXPECT_EQ(watch.Await(count, In(kPatience)), WaitResult::kStackReady);
+        QueueFrame("done");
+      }
+    });
+    Wire wire(name);
+    for (int i = 0; i < 100; ++i) {
+      wire.Send(31);
+      EXPECT_EQ(wire.Receive(20000), "done") << i;
+    }
+    const auto cpu = [] {
+      timespec used;
+      clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+      return Duration::Seconds(used.tv_sec) + Duration::Nanoseconds(used.tv_nsec);
+    };
+    poll(nullptr, 0, 50);
+    const uint64_t sleeps = SleepsOf(waiter);
+    const Duration before = cpu();
+    poll(nullptr, 0, 1000);
+    EXPECT_LE(SleepsOf(waiter) - sleeps, 2u);
+    EXPECT_LT(cpu() - before, Duration::Milliseconds(100));
+    wire.Send(31);
+    EXPECT_EQ(wire.Receive(20000), "done");
+    thread.join();
     return 0;
   });
   EXPECT_EQ(child.Wait(), 0);
