@@ -3,39 +3,65 @@
 
 #include "backend/pcap.h"
 #include "backend/tap.h"
+#include "backend/xdp.h"
 
 namespace userstack::backend {
 namespace {
 
 constexpr char kTapPrefix[] = "tap:";
+constexpr char kXdpPrefix[] = "xdp:";
 
-bool IsTap(const std::string& spec) { return spec.rfind(kTapPrefix, 0) == 0; }
-std::string TapName(const std::string& spec) { return spec.substr(sizeof kTapPrefix - 1); }
+enum class Kind { kTap, kXdp, kUnknown };
+
+Kind KindOf(const std::string& spec) {
+  if (spec.rfind(kTapPrefix, 0) == 0) return Kind::kTap;
+  return spec.rfind(kXdpPrefix, 0) == 0 ? Kind::kXdp : Kind::kUnknown;
+}
+
+// What stands behind the kind.
+std::string Rest(const std::string& spec) { return spec.substr(sizeof kTapPrefix - 1); }
 
 OpenedDevice UnknownKind(const std::string& spec) {
-  return {.error = "USERSTACK_DEV=" + spec + ": no such kind of device; expected tap:NAME"};
+  return {.error =
+              "USERSTACK_DEV=" + spec + ": no such kind of device; expected tap:NAME or xdp:IFACE"};
+}
+
+OpenedDevice OpenWire(const std::string& spec, const DeviceOptions& options) {
+  switch (KindOf(spec)) {
+    case Kind::kTap:
+      return TapDevice::Open(Rest(spec), options);
+    case Kind::kXdp:
+      return XdpDevice::Open(Rest(spec), options);
+    case Kind::kUnknown:
+      break;
+  }
+  return UnknownKind(spec);
 }
 
 }  // namespace
 
 OpenedDevice OpenDevice(const std::string& spec, const DeviceOptions& options) {
-  if (!IsTap(spec)) return UnknownKind(spec);
-  OpenedDevice opened = TapDevice::Open(TapName(spec), options);
+  OpenedDevice opened = OpenWire(spec, options);
   if (opened.device == nullptr || options.capture.empty()) return opened;
   return CaptureDevice::Open(std::move(opened), options);
 }
 
 OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,
                          const int* descriptors, size_t count) {
-  if (!IsTap(spec)) return UnknownKind(spec);
-  const size_t expected = options.capture.empty() ? 1 : 2;
-  if (count != expected) {
+  const Kind kind = KindOf(spec);
+  if (kind == Kind::kUnknown) return UnknownKind(spec);
+  size_t own = kind == Kind::kTap ? 1 : 0;
+  if (kind == Kind::kXdp && count > 0) own = XdpDevice::DescriptorCount(descriptors[0]);
+  // The one behind the device's own is the capture's.
+  if (own == 0 || (count != own && count != own + 1)) {
     return {.error = "USERSTACK_DEV=" + spec + ": inherited " + std::to_string(count) +
-                     " descriptors, expected " + std::to_string(expected)};
+                     " descriptors, which are not this device's"};
   }
-  OpenedDevice adopted = TapDevice::Adopt(TapName(spec), options, descriptors[0]);
-  if (adopted.device == nullptr || options.capture.empty()) return adopted;
-  return CaptureDevice::Adopt(std::move(adopted), descriptors[1]);
+  OpenedDevice adopted = kind == Kind::kTap
+                             ? TapDevice::Adopt(Rest(spec), options, descriptors[0])
+                             : XdpDevice::Adopt(Rest(spec), options, descriptors, own);
+  if (adopted.device == nullptr || count == own) return adopted;
+  return CaptureDevice::Adopt(std::move(adopted), descriptors[own]);
 }
 
 }  // namespace userstack::backend

@@ -30,8 +30,12 @@ class Device {
   // Puts one frame on the wire. kDone and kDropped (counted): the caller releases the frame. kBusy:
   // keep it, try again when wait_descriptor() is writable or after the next deadline.
   virtual Sent Transmit(Core& core, const Frame& frame) = 0;
-  // Makes the wire notice what Transmit queued (for rings); no-op for TAP.
-  virtual void Kick() {}
+  // Makes the wire notice what Transmit queued (for rings). False: not all of it could be taken;
+  // call again as after kBusy.
+  virtual bool Kick() { return true; }
+  // What the stack wants from a wire that it shares with others: its addresses and the groups that
+  // it joined. False: it could not be arranged; ask again.
+  virtual bool SetAddresses(const IpAddress*, size_t) { return true; }
 
   // Readable (POLLIN) when Receive has something to take. Level-triggered.
   virtual int wait_descriptor() const = 0;
@@ -54,17 +58,19 @@ struct DeviceOptions {
 };
 
 // A device, or none and one clear line without a newline that names the variable, its value, what
-// was wrong and what is accepted. `warning` may be there beside a device: for the log.
+// was wrong and what is accepted. `warning` and `note` (how it was opened) may be there beside a
+// device: for the log.
 struct OpenedDevice {
   std::unique_ptr<Device> device = nullptr;
   std::string error = {};
   std::string warning = {};
+  std::string note = {};
 };
 
-// `spec` as USERSTACK_DEV has it: "tap:NAME".
+// `spec` as USERSTACK_DEV has it: "tap:NAME" or "xdp:IFACE[,...]".
 OpenedDevice OpenDevice(const std::string& spec, const DeviceOptions& options);
-// The same device from descriptors that Descriptors() gave in another process. Takes ownership of
-// them on success.
+// The same device from descriptors that Descriptors() gave in another process, the capture's among
+// them where there is one. Takes ownership of them on success.
 OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,
                          const int* descriptors, size_t count);
 

@@ -24,7 +24,10 @@ class CaptureDevice : public Device {
   size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                  Instant now) override;
   Sent Transmit(Core& core, const Frame& frame) override;
-  void Kick() override { inner_->Kick(); }
+  bool Kick() override { return inner_->Kick(); }
+  bool SetAddresses(const IpAddress* addresses, size_t count) override {
+    return inner_->SetAddresses(addresses, count);
+  }
   int wait_descriptor() const override { return inner_->wait_descriptor(); }
   size_t Descriptors(int* out, size_t limit) const override;
   bool gone() const override { return inner_->gone(); }

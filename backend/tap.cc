@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "backend/virtio.h"
+#include "backend/xdp_spec.h"
 
 namespace userstack::backend {
 namespace {
@@ -40,16 +41,6 @@ ifreq RequestFor(const std::string& name) {
   ifreq request{};
   std::memcpy(request.ifr_name, name.data(), std::min(name.size(), size_t{IFNAMSIZ - 1}));
   return request;
-}
-
-std::string CheckName(const std::string& name) {
-  if (name.empty()) return "the interface name is missing; expected tap:NAME";
-  if (name.size() >= IFNAMSIZ) return "the interface name is too long; at most 15 characters";
-  const bool bad = name == "." || name == ".." || std::any_of(name.begin(), name.end(), [](char c) {
-                     return c == '/' || c == ':' || c == '%' || c <= ' ' || c == 0x7f;
-                   });
-  if (bad) return "not an interface name; expected tap:NAME";
-  return "";
 }
 
 enum class Kind { kAbsent, kTap, kTun, kOther };
@@ -126,7 +117,7 @@ MacAddress DeriveMac(const std::string& name, const std::string& identity,
 }
 
 OpenedDevice TapDevice::Open(const std::string& name, const DeviceOptions& options) {
-  const std::string bad_name = CheckName(name);
+  const std::string bad_name = CheckInterfaceName("tap", name);
   if (!bad_name.empty()) return {.error = Quote(name) + bad_name};
   const long opened = KernelOpen("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (opened < 0) return {.error = Quote(name) + CloneDeviceError(opened)};

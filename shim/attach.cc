@@ -77,6 +77,7 @@ backend::DeviceOptions OptionsOf(const Config& config) {
 // Keeps the device of `opened`, or says why there is none.
 bool KeepDevice(backend::OpenedDevice opened) {
   if (!opened.warning.empty()) Log(LogLevel::kWarn, "%s", opened.warning.c_str());
+  if (!opened.note.empty()) Log(LogLevel::kInfo, "%s", opened.note.c_str());
   if (opened.device == nullptr) {
     Log(LogLevel::kError, "%s", opened.error.c_str());
     return false;
@@ -109,11 +110,9 @@ bool OpenOwnDevice(const Config& config) {
 }
 
 bool AdoptOwnDevice(const Config& config, const Handover& handover) {
-  backend::DeviceOptions options = OptionsOf(config);
   // The capture belongs to whoever made the stack; its descriptor comes with the device's.
-  options.capture = handover.device_count > 1 ? "inherited" : "";
-  return KeepDevice(
-      backend::AdoptDevice(config.device, options, handover.device, handover.device_count));
+  return KeepDevice(backend::AdoptDevice(config.device, OptionsOf(config), handover.device,
+                                         handover.device_count));
 }
 
 bool MapOrExplain(int fd, uint64_t size) {

@@ -20,7 +20,7 @@ struct Rule {
 
 // Indexed by Setting.
 constexpr Rule kRules[] = {
-    {"DEV", "a device as tap:NAME, NAME of 1 to 15 characters"},
+    {"DEV", "a device as tap:NAME or xdp:IFACE[,queue=N][,force], a name of 1 to 15 characters"},
     {"ADDR", "up to 16 addresses with prefix length, as 10.0.0.2/24,fd00::2/64"},
     {"GATEWAY", "one address per family, as 10.0.0.1,fd00::1"},
     {"MTU", "576 to 65535"},
@@ -222,11 +222,14 @@ bool CopyText(Text text, char (&out)[kSize]) {
 
 // The rest of a device's syntax belongs to the backends; a name that none can have is refused here.
 bool ParseDevice(Text text, Config* config) {
-  constexpr char kTap[] = "tap:";
-  constexpr size_t kTapLength = sizeof(kTap) - 1;
-  if (text.size <= kTapLength || text.size > kTapLength + 15) return false;
-  if (memcmp(text.data, kTap, kTapLength) != 0) return false;
-  for (size_t i = kTapLength; i < text.size; ++i) {
+  constexpr size_t kKindLength = 4;
+  if (text.size <= kKindLength) return false;
+  const bool xdp = memcmp(text.data, "xdp:", kKindLength) == 0;
+  if (!xdp && memcmp(text.data, "tap:", kKindLength) != 0) return false;
+  const auto* comma = static_cast<const char*>(memchr(text.data, ',', text.size));
+  const size_t end = xdp && comma != nullptr ? static_cast<size_t>(comma - text.data) : text.size;
+  if (end == kKindLength || end > kKindLength + 15) return false;
+  for (size_t i = kKindLength; i < text.size; ++i) {
     const char c = text.data[i];
     if (c <= ' ' || c == '/' || c == ':' || c == '%' || c == 0x7f) return false;
   }

@@ -37,7 +37,7 @@ enum class Setting : uint8_t {
 };
 
 struct Config {
-  char device[128] = {};  // "tap:NAME"; empty: not configured
+  char device[128] = {};  // "tap:NAME", "xdp:IFACE[,...]"; empty: not configured
   Prefix addresses[kMaxAddresses];
   unsigned address_count = 0;
   IpAddress gateways[2];  // one per family at most

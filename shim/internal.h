@@ -22,7 +22,7 @@ namespace userstack::shim {
 
 // --- this process ---
 
-inline constexpr unsigned kMaxDeviceDescriptors = 8;
+inline constexpr unsigned kMaxDeviceDescriptors = 16;
 
 struct Local {
   pid_t pid = 0;

@@ -19,7 +19,7 @@ namespace {
 constexpr pid_t kReserved = -1;
 
 constinit Process* g_child = nullptr;  // between PrepareFork and what follows; lock held
-constinit char g_attach_variable[128] = {};
+constinit char g_attach_variable[256] = {};
 constinit pthread_key_t g_thread_exit_key = 0;
 
 // Reads a small file of /proc; returns the length, 0 on failure.

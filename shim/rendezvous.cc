@@ -42,8 +42,10 @@ socklen_t MakeAddress(const Config& config, sockaddr_un* address) {
   memset(address, 0, sizeof(*address));
   address->sun_family = AF_UNIX;
   const long uid = RawSyscall(SYS_geteuid);
-  const int n = snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1,
-                         "userstack/%ld/%.80s", uid, config.device);
+  // Without the device's options: two stacks with different ones want the same device.
+  const int length = static_cast<int>(strcspn(config.device, ","));
+  const int n = snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1, "userstack/%ld/%.*s",
+                         uid, length < 80 ? length : 80, config.device);
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(n));
 }
 

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <iterator>
 
 #include "netstack/base/check.h"
 #include "shim/internal.h"
@@ -194,6 +195,15 @@ size_t TakeBatch(Instant now, size_t limit) {
   return count;
 }
 
+// The device learns of new addresses and groups before anything leaves in their name. A process
+// that dies in between leaves it to the next.
+void TellAddresses(const Ip& ip) {
+  const uint32_t generation = ip.local_generation();
+  IpAddress wanted[kMaxAddresses + Membership::kMaxGroups];
+  const size_t count = ip.WantedAddresses(kWireInterface, wanted, std::size(wanted));
+  if (g_local.device->SetAddresses(wanted, count)) g_shared->local_generation = generation;
+}
+
 }  // namespace
 
 size_t TakeInput(Instant now) {
@@ -211,19 +221,23 @@ size_t TakeOne(Instant now) { return TakeBatch(now, 1); }
 void Drain(Instant now) {
   Stack& stack = *g_shared->stack;
   stack.Advance(now);
-  bool sent = false;
+  if (stack.ip().local_generation() != g_shared->local_generation) [[unlikely]] {
+    TellAddresses(stack.ip());
+  }
+  bool queued = false;
   while (Frame* frame = stack.NextFrame(kWireInterface)) {
     const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
     if (result == backend::Device::Sent::kBusy) {
       stack.ReturnFrame(frame);
       g_shared->device_busy = true;
+      queued = true;
       break;
     }
     stack.core().frames.Release(frame);
     g_shared->device_busy = false;
-    sent = true;
+    queued = true;
   }
-  if (sent) g_local.device->Kick();
+  if (queued && !g_local.device->Kick()) g_shared->device_busy = true;
 }
 
 bool EnterStack() {

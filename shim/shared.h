@@ -106,6 +106,7 @@ struct Shared {
   int64_t last_poll = 0;                    // atomic, ns: when the device was read last
   uint64_t sessions = 0;                    // atomic: activity, for the pump
   bool device_busy = false;                 // it refused a frame: wait for POLLOUT too
+  uint32_t local_generation = 0;            // Ip::local_generation() that the device knows
   uint64_t process_generation = 0;          // atomic: the pump looks at the processes again
 
   // Allocation for dispatch/: epoll sets, and the watches of epoll items and of calls in progress.

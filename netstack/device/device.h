@@ -9,12 +9,19 @@
 namespace userstack {
 
 struct DeviceCapabilities {
-  MacAddress mac;                     // our own address on the wire
+  MacAddress mac;  // our own address on the wire
   uint32_t mtu = 1500;                // largest IP packet, 576 (1280 with IPv6) .. 65535
   bool transmit_checksum = false;     // accepts frames with Offload::checksum_needed
   uint32_t tcp_segmentation_max = 0;  // largest IP packet it will cut by TSO (up to 65535); 0: none
   bool udp_segmentation = false;      // accepts kUdpSegment
   bool udp_fragmentation = false;     // accepts kUdpFragment
+  // What autoconfigured IPv6 addresses are derived from (RFC 4291 appendix A), where that is not
+  // `mac`: on a wire whose address we share with the kernel it has those that follow from it.
+  MacAddress identifier = {};
+
+  const MacAddress& ipv6_identifier() const {
+    return identifier == MacAddress{} ? mac : identifier;
+  }
 };
 
 }  // namespace userstack

@@ -83,6 +83,7 @@ void Ip::OnDuplicate(Address* address) {
   core_->timers.Disarm(&address->timer);
   address->state = AddressState::kDuplicate;
   ++route_generation_;
+  ++local_generation_;
 }
 
 void Ip::CheckLifetime(Address* address, Instant now) {

@@ -62,7 +62,10 @@ Status Ip::JoinGroup(uint16_t interface, const IpAddress& group, Instant now) {
     if (member == nullptr) return Status(ENOBUFS);
     member->silent = interfaces_[interface].loopback || !IsReported(group);
   }
-  if (member->joins++ == 0) StartReports(member, now);
+  if (member->joins++ == 0) {
+    ++local_generation_;
+    StartReports(member, now);
+  }
   return Status::Ok();
 }
 
@@ -75,6 +78,7 @@ Status Ip::LeaveGroup(uint16_t interface, const IpAddress& group, Instant now) {
   GroupMember* member = groups_.Find(interface, group);
   if (member == nullptr || member->joins == 0) return Status(EADDRNOTAVAIL);
   if (--member->joins > 0) return Status::Ok();
+  ++local_generation_;
   if (member->silent) {
     groups_.Remove(member);
   } else {

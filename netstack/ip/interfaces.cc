@@ -66,6 +66,22 @@ const Address* Ip::AddressAt(unsigned slot) const {
   return &addresses_.at(slot);
 }
 
+size_t Ip::WantedAddresses(uint16_t interface, IpAddress* out, size_t limit) const {
+  size_t count = 0;
+  for (unsigned i = 0; i < addresses_.size() && count < limit; ++i) {
+    const Address& address = addresses_.at(i);
+    if (address.usable() && address.interface == interface) out[count++] = address.prefix.address;
+  }
+  for (const GroupMember* m = groups_.first(); m != nullptr && count < limit; m = groups_.Next(m)) {
+    if (m->interface != interface || m->joins == 0 || m->silent) continue;
+    const uint8_t* bytes = m->group.v6_bytes();
+    const IpAddress solicited = wire::SolicitedNodeGroup(m->group);
+    if (m->group.is_v6() && std::memcmp(bytes, solicited.v6_bytes(), 13) == 0) continue;
+    out[count++] = m->group;
+  }
+  return count;
+}
+
 Status Ip::AddInterface(uint16_t index, const char* name, const DeviceCapabilities& device) {
   if (index == 0 || index > kMaxInterfaces || device.mtu < kMinimumMtu) return Status(EINVAL);
   const size_t length = strnlen(name, kInterfaceNameBytes);
@@ -108,7 +124,7 @@ void Ip::StartV6(Interface& interface, Instant now) {
   interface.has_v6 = true;
   if (interface.loopback) return;
   (void)JoinGroup(interface.index, wire::AllNodesGroup(), now);
-  const Prefix link_local{wire::LinkLocalAddress(interface.device.mac), 64};
+  const Prefix link_local{wire::LinkLocalAddress(interface.device.ipv6_identifier()), 64};
   if (addresses_.Find(link_local.address) == nullptr) {
     (void)InsertAddress(interface, link_local, false, now);
   }
@@ -141,6 +157,7 @@ Result<Address*> Ip::InsertAddress(Interface& interface, const Prefix& prefix, b
     StartDetection(address, now);
   }
   ++route_generation_;
+  ++local_generation_;
   return address;
 }
 
@@ -169,6 +186,7 @@ void Ip::DropAddress(Address* address, Instant now) {
   RouteEntry* route = routes_.FindExact(prefix, IpAddress::Any(prefix.address.family()), index);
   if (!still_needed && route != nullptr && route->connected) routes_.Remove(route);
   ++route_generation_;
+  ++local_generation_;
 }
 
 Status Ip::AddRoute(const Prefix& destination, const IpAddress& gateway, uint16_t index,

@@ -137,6 +137,12 @@ class Ip {
   // For getifaddrs and SIOCGIFADDR: the address in slot `slot`, nullptr where none is usable;
   // slots are 0..kMaxAddresses - 1.
   const Address* AddressAt(unsigned slot) const;
+  // What a wire that is shared with others has to deliver here: the usable addresses of the
+  // interface and the groups joined on it, without those that every node is in and without
+  // solicited-node groups (neighbour discovery names its target). Returns how many; changes
+  // whenever local_generation() does.
+  size_t WantedAddresses(uint16_t interface, IpAddress* out, size_t limit) const;
+  uint32_t local_generation() const { return local_generation_; }
   // The MTU that applies to `destination` now (path MTU or the interface's).
   uint32_t PathMtu(const IpAddress& destination, uint16_t interface, Instant now) const;
   // An ICMP error with EMSGSIZE was about a packet that the transport did send (it has checked the
@@ -329,6 +335,7 @@ class Ip {
 
   Core* core_ = nullptr;
   uint32_t route_generation_ = 1;
+  uint32_t local_generation_ = 0;
   Interface interfaces_[kMaxInterfaces + 1];  // by index; 0 is unused
   AddressTable addresses_;
   RouteTable routes_;

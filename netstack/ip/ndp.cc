@@ -315,7 +315,7 @@ void Ip::Autoconfigure(const wire::PrefixInformation& prefix, Interface& interfa
   if (prefix.prefix.length != 64 || prefix.preferred_lifetime > prefix.valid_lifetime) return;
   uint8_t bytes[16];
   std::memcpy(bytes, prefix.prefix.address.v6_bytes(), 8);
-  const IpAddress link_local = wire::LinkLocalAddress(interface.device.mac);
+  const IpAddress link_local = wire::LinkLocalAddress(interface.device.ipv6_identifier());
   std::memcpy(bytes + 8, link_local.v6_bytes() + 8, 8);
   const IpAddress wanted = IpAddress::V6FromBytes(bytes);
   if (wanted.is_v4() || wanted.is_loopback()) return;  // prefixes that are none

@@ -5,7 +5,8 @@ mount and process namespaces of its own that end with it, whatever happens: noth
 up, names cannot collide, and no process is left. /mnt there is a private directory in memory.
 
 The kernel's side is 10.77.0.1 and fd77::1. The wrapped program is 10.77.0.2 and fd77::2:
-  stack mode:  LD_PRELOAD of the library, over the TAP us0;
+  stack mode:  LD_PRELOAD of the library, over the TAP us0, or with --wire xdp over AF_XDP on eth0
+               in a second namespace at the end of a veth pair;
   native mode: no library, in a second namespace at the end of a veth pair. It shows that the test
                itself is right, and what the kernel does.
 """
@@ -153,6 +154,7 @@ class Net:
     def __init__(self, options):
         self.native = options.native
         self.library = options.library
+        self.xdp = options.wire == "xdp" and not options.native
         self.traces = []
         self.program_namespace = None
 
@@ -168,7 +170,7 @@ class Net:
         sysctl("ipv4/icmp_ratelimit", "0")
         sysctl("ipv4/tcp_max_syn_backlog", "16384")
         sysctl("core/somaxconn", "16384")
-        if self.native:
+        if self.native or self.xdp:
             ready, told = os.pipe()
             holder = os.fork()
             if holder == 0:
@@ -183,8 +185,11 @@ class Net:
                 sysctl("ipv6/conf/all/accept_dad", "0")
                 sysctl("ipv6/conf/default/accept_dad", "0")
                 sysctl("core/somaxconn", "16384")
-                self.configure("eth0", 2)
-                ip("route add default via 10.77.0.1", "route add ::/0 via fd77::1")
+                if self.native:
+                    self.configure("eth0", 2)
+                    ip("route add default via 10.77.0.1", "route add ::/0 via fd77::1")
+                else:
+                    ip("link set lo up", "link set eth0 address 02:00:00:77:00:02")
         else:
             ip("tuntap add mode tap name us0")
         self.configure("us0", 1)
@@ -200,6 +205,8 @@ class Net:
             "USERSTACK_GATEWAY": "10.77.0.1,fd77::1",
             "USERSTACK_MAC": "02:00:00:77:00:02",
         }
+        if self.xdp:
+            variables["USERSTACK_DEV"] = "xdp:eth0"
         for name in os.environ:  # what the person who debugs wants to add
             if name.startswith("USERSTACK_"):
                 variables[name] = os.environ[name]
@@ -223,9 +230,7 @@ class Net:
         variables = self.stack_variables(environment)
         if self.native:
             variables = {}
-            preexec = Enter(self.program_namespace)
-        else:
-            preexec = None
+        preexec = Enter(self.program_namespace) if self.program_namespace else None
         if traced and not self.native:
             path = os.path.join(WORK, "trace.%d" % len(self.traces))
             self.traces.append(path)
@@ -251,7 +256,7 @@ class Net:
             return
         tables = {}
         for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
-            with open("/proc/self/net/" + table, encoding="ascii") as file:
+            with open("/proc/%d/net/%s" % (program.pid, table), encoding="ascii") as file:
                 for line in list(file)[1:]:
                     tables["socket:[%s]" % line.split()[9]] = table
         for pid in descendants(program.pid):
@@ -426,11 +431,12 @@ def start_nginx(start, configuration, address, port):
     return program
 
 
-def run(test):
+def run(test, wire="tap"):
     """The script's main: makes the namespaces, calls test(net), says what came of it."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--library", default=os.path.join(ROOT, "build", "libuserstack.so"))
     parser.add_argument("--native", action="store_true", help="without the library, over veth")
+    parser.add_argument("--wire", choices=("tap", "xdp"), default=wire)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.library = os.path.abspath(options.library)  # before the directory changes

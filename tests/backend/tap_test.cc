@@ -428,7 +428,7 @@ TEST_F(TapTest, EachBadDeviceIsOneClearLine) {
     const char* says;
   } kTable[] = {
       {"tap0", "expected tap:NAME"},          {"", "expected tap:NAME"},
-      {"xdp:eth0", "expected tap:NAME"},      {"tap:", "name is missing"},
+      {"udp:eth0", "expected tap:NAME"},      {"tap:", "name is missing"},
       {"tap:0123456789abcdef", "too long"},   {"tap:a/b", "not an interface name"},
       {"tap:tap%d", "not an interface name"}, {"tap:u0", "TUN device"},
       {"tap:lo", "not a TAP device"},         {"tap:t0", "busy"},

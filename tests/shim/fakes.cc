@@ -215,6 +215,7 @@ void Stack::CheckInvariants(const tcp::Connection**) const {
 }
 
 Status Ip::AddInterface(uint16_t, const char*, const DeviceCapabilities&) { return Status::Ok(); }
+size_t Ip::WantedAddresses(uint16_t, IpAddress*, size_t) const { return 0; }
 Status Ip::AddAddress(uint16_t, const Prefix&, Instant) { return Status::Ok(); }
 Status Ip::AddRoute(const Prefix&, const IpAddress&, uint16_t, uint32_t) { return Status::Ok(); }
 
