@@ -8,9 +8,12 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "shim/dispatch/dispatch.h"
+#include "shim/dispatch/epoll.h"
+#include "shim/hooks/processes.h"
 #include "shim/internal.h"
 #include "shim/real.h"
 #include "shim/rewrite/entry.h"
@@ -18,7 +21,8 @@
 namespace userstack::shim {
 namespace {
 
-// Calls that change which numbers are open: what a child does between vfork and exec.
+// Calls that change which numbers are open, or end the process: what a child does between vfork and
+// exec.
 bool ChangesNumbers(long number) {
   switch (number) {
     case SYS_close:
@@ -30,6 +34,7 @@ bool ChangesNumbers(long number) {
     case SYS_socket:
     case SYS_accept:
     case SYS_accept4:
+    case SYS_exit_group:
       return true;
   }
   return false;
@@ -39,6 +44,40 @@ bool ChangesNumbers(long number) {
 bool BorrowsMemory() {
   return g_local.fork_mark != nullptr && g_local.fork_mark->load(std::memory_order_relaxed) != 0 &&
          RawSyscall(SYS_getpid) != g_local.pid;
+}
+
+bool IsKernelWait(long number, const long* a) {
+  const bool waits = number == SYS_epoll_wait || number == SYS_epoll_pwait;
+  return waits && CurrentMode() == Mode::kStack && !IsOurs(static_cast<int>(a[0]));
+}
+
+// A wait in the kernel during which the instance may become the stack's too, as the hooks of epoll
+// have it: then the events of the upgrade are dropped, and both halves are waited on.
+long WaitOnKernel(long number, const long* a, bool* handled) {
+  const int epoll = static_cast<int>(a[0]);
+  auto* events = reinterpret_cast<epoll_event*>(a[1]);
+  const auto timeout = static_cast<int>(a[3]);
+  if (timeout == 0) return 0;  // nobody sleeps
+  *handled = true;
+  const Instant deadline =
+      timeout < 0 ? Instant::Never() : MonotonicNow() + Duration::Milliseconds(timeout);
+  {
+    const KernelSleep sleep(epoll);
+    if (!IsOurs(epoll)) {
+      const long count = RawSyscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+      if (!IsOurs(epoll) || count < 0) return count;
+      const int kept = DropKicks(events, static_cast<int>(count));
+      if (kept != 0 || count == 0) return kept;
+    }
+  }
+  timespec rest{};
+  if (timeout > 0) {
+    const Duration left = std::max(Duration{}, deadline - MonotonicNow());
+    rest = {left.seconds(), left.nanoseconds % 1'000'000'000};
+  }
+  const auto* mask = number == SYS_epoll_pwait ? reinterpret_cast<const sigset_t*>(a[4]) : nullptr;
+  return sys_epoll_pwait2(epoll, events, static_cast<int>(a[2]), timeout < 0 ? nullptr : &rest,
+                          mask);
 }
 
 class NotCancellable {
@@ -60,13 +99,21 @@ class NotCancellable {
 extern "C" userstack::shim::rewrite::Answer userstack_rewrite_call(long number,
                                                                    const long* arguments) {
   using namespace userstack::shim;  // NOLINT: this is the dispatcher's other front end
+  const bool small_stack = (number & rewrite::kFromSmallStack) != 0;
+  number &= ~rewrite::kFromSmallStack;
   if (ChangesNumbers(number) && BorrowsMemory()) return {0, 0};
   const int saved_errno = errno;
   bool handled = false;
   long result = 0;
   {
     const NotCancellable guard;
-    result = DispatchByNumber(number, arguments, &handled);
+    if (number == SYS_exit_group) {
+      EndProcess();
+    } else if (small_stack && IsKernelWait(number, arguments)) {
+      result = WaitOnKernel(number, arguments, &handled);
+    } else {
+      result = DispatchByNumber(number, arguments, &handled);
+    }
   }
   errno = saved_errno;
   return {result, handled ? 1 : 0};

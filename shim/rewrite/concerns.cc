@@ -79,15 +79,25 @@ bool Attached(long number, const long* a) {
     case SYS_recvmmsg:
     case SYS_sendmmsg:
       return Number(a[0]);
+    case SYS_exit_group:
+      return true;
   }
   return false;
 }
+
+// Go's runtime waits past libc's hooks: the instance may become the stack's while it sleeps.
+bool IsWait(long number) { return number == SYS_epoll_wait || number == SYS_epoll_pwait; }
 
 }  // namespace
 }  // namespace userstack::shim
 
 extern "C" bool userstack_rewrite_concerns(long number, const long* arguments) {
   using userstack::shim::Attached;
+  using userstack::shim::rewrite::kFromSmallStack;
+  if ((number & kFromSmallStack) != 0) {
+    number &= ~kFromSmallStack;
+    if (userstack::shim::IsWait(number)) return true;
+  }
   // These two make descriptors: they concern a process that is not attached yet.
   if (number == SYS_socket) return arguments[0] == AF_INET || arguments[0] == AF_INET6;
   if (number == SYS_io_uring_setup) return true;

@@ -20,6 +20,8 @@
 #define NUMBER -24
 #define ARGUMENTS -72      /* rdi rsi rdx r10 r8 r9 */
 #define DIRECTION_FLAG 4   /* in the flags' second byte */
+#define SMALL_STACK_BIT 62 /* of the number: kFromSmallStack */
+#define RESERVED 0x10000   /* kReserved */
 #define OVERFLOW_FLAG 8
 
         .section .note.GNU-stack, "", @progbits
@@ -159,6 +161,50 @@ userstack_rewrite_entry:
         jmp     .Lpass
         .cfi_endproc
         .size   userstack_rewrite_entry, . - userstack_rewrite_entry
+
+/* The same for code whose stacks are too small for us, which is Go's: on a stack of this thread's
+ * own, without a byte written to the program's. Flags are not kept: there a call changes them.
+ *
+ * userstack_rewrite_stack is the top of what is free of the thread's stack; 0: it has none, and the
+ * call is the kernel's. One instruction reserves a part, so that a handler which comes at any place
+ * and enters again takes the next; it gives back what it took before it returns.
+ */
+        .globl  userstack_rewrite_entry_small
+        .hidden userstack_rewrite_entry_small, userstack_rewrite_stack
+        .type   userstack_rewrite_entry_small, @function
+        .p2align 6
+userstack_rewrite_entry_small:
+        mov     userstack_rewrite_stack@gottpoff(%rip), %r11
+        cmpq    $0, %fs:(%r11)
+        je      .Lno_stack
+        subq    $RESERVED, %fs:(%r11)
+        mov     %fs:(%r11), %r11
+        mov     %rsp, RESERVED-8(%r11)
+        lea     RESERVED-8(%r11), %rsp
+        push    %rcx
+        bts     $SMALL_STACK_BIT, %rax
+        lea     .Lsmall_pass(%rip), %rcx
+        jmp     userstack_rewrite_entry
+.Lno_stack:
+        jmp     *%rcx
+
+        .p2align 4
+        .quad   0
+        .quad   0                       /* an unwinder ends here */
+.Lsmall_pass:
+        jmp     .Lsmall_real            /* two bytes: an answered call comes to what follows */
+        pop     %rcx
+        lea     2(%rcx), %rcx
+        jmp     .Lsmall_back
+.Lsmall_real:
+        btr     $SMALL_STACK_BIT, %rax
+        pop     %rcx
+.Lsmall_back:
+        mov     userstack_rewrite_stack@gottpoff(%rip), %r11
+        pop     %rsp
+        addq    $RESERVED, %fs:(%r11)
+        jmp     *%rcx
+        .size   userstack_rewrite_entry_small, . - userstack_rewrite_entry_small
 
 /* What the processor has: 0 xmm, 1 ymm, 2 zmm and masks of 64 bits (entry.cc sets it). */
         .bss

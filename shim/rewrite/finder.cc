@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "shim/rewrite/go_table.h"
 #include "shim/rewrite/unwind_table.h"
 
 namespace userstack::shim::rewrite {
@@ -18,15 +19,15 @@ constexpr uint64_t kLargestFunction = 1 << 20;
 
 // The bytes in front look like the load of a number that cannot concern the stack. Not a proof, but
 // good enough to leave the place alone without decoding: most of libc's hits are such.
-bool LooksIrrelevant(const Segment& segment, const uint8_t* hit) {
+bool LooksIrrelevant(const Segment& segment, const uint8_t* hit, bool is_go) {
   constexpr ptrdiff_t kLoadSize = 5;
   if (hit - segment.bytes < kLoadSize || hit[-kLoadSize] != kLoadNumber) return false;
   int32_t number = 0;
   memcpy(&number, hit - kLoadSize + 1, sizeof number);
-  return number >= 0 && number < 1024 && !IsRelevant(number);
+  return number >= 0 && number < 1024 && !IsRelevant(number, is_go);
 }
 
-void Search(const Segment& segment, std::vector<uint64_t>* hits, Findings* findings) {
+void Search(const Segment& segment, bool is_go, std::vector<uint64_t>* hits, Findings* findings) {
   const uint8_t pattern[] = {kSyscallFirst, kSyscallSecond};
   const uint8_t* at = segment.bytes;
   const uint8_t* const end = segment.bytes + segment.size;
@@ -35,7 +36,7 @@ void Search(const Segment& segment, std::vector<uint64_t>* hits, Findings* findi
         memmem(at, static_cast<size_t>(end - at), pattern, sizeof pattern));
     if (at == nullptr) return;
     ++findings->hits;
-    if (LooksIrrelevant(segment, at)) {
+    if (LooksIrrelevant(segment, at, is_go)) {
       ++findings->irrelevant;
     } else {
       hits->push_back(segment.address + static_cast<uint64_t>(at - segment.bytes));
@@ -44,9 +45,27 @@ void Search(const Segment& segment, std::vector<uint64_t>* hits, Findings* findi
   }
 }
 
+// Where functions begin: the unwind tables, and what a Go program has beside them.
+class Functions {
+ public:
+  explicit Functions(const Image& image)
+      : has_unwind_(UnwindTable::Open(image, &unwind_)), has_go_(GoTable::Open(image, &go_)) {}
+  bool any() const { return has_unwind_ || has_go_; }
+  bool FunctionAt(uint64_t address, Function* function) const {
+    if (has_unwind_ && unwind_.FunctionAt(address, function)) return true;
+    return has_go_ && go_.FunctionAt(address, function);
+  }
+
+ private:
+  UnwindTable unwind_;
+  GoTable go_;
+  bool has_unwind_;
+  bool has_go_;
+};
+
 class Finding {
  public:
-  Finding(const Image& image, const UnwindTable& table, DecodeFunction decode, Findings* findings)
+  Finding(const Image& image, const Functions& table, DecodeFunction decode, Findings* findings)
       : image_(image), table_(table), decode_(decode), findings_(*findings) {}
 
   // Takes the hits that one function holds off the front; false: the decoder failed.
@@ -79,7 +98,7 @@ class Finding {
 
  private:
   void Keep(const Site& site) {
-    if (!IsRelevant(site.number)) {
+    if (!IsRelevant(site.number, image_.is_go())) {
       ++findings_.irrelevant;
     } else {
       findings_.sites.push_back(site);
@@ -87,7 +106,7 @@ class Finding {
   }
 
   const Image& image_;
-  const UnwindTable& table_;
+  const Functions& table_;
   DecodeFunction decode_;
   Findings& findings_;
   std::vector<uint32_t> offsets_;
@@ -109,8 +128,10 @@ void SeparateNeighbours(std::vector<Site>* sites) {
 
 }  // namespace
 
-bool IsRelevant(int32_t number) {
+bool IsRelevant(int32_t number, bool is_go) {
   switch (number) {
+    case SYS_exit_group:
+      return is_go;
     case kUnknownNumber:
     case SYS_read:
     case SYS_write:
@@ -161,13 +182,13 @@ bool IsRelevant(int32_t number) {
 bool FindSites(const Image& image, DecodeFunction (*load)(), Findings* findings) {
   std::vector<uint64_t> hits;
   for (unsigned i = 0; i < image.segment_count(); ++i) {
-    if (image.segments()[i].executable) Search(image.segments()[i], &hits, findings);
+    if (image.segments()[i].executable) Search(image.segments()[i], image.is_go(), &hits, findings);
   }
   std::sort(hits.begin(), hits.end());
   hits.erase(std::unique(hits.begin(), hits.end()), hits.end());
   if (hits.empty()) return true;
-  UnwindTable table;
-  if (!UnwindTable::Open(image, &table)) {
+  const Functions table(image);
+  if (!table.any()) {
     findings->unproved = static_cast<uint32_t>(hits.size());
     return true;
   }

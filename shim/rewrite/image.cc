@@ -6,6 +6,8 @@
 namespace userstack::shim::rewrite {
 namespace {
 
+constexpr uint32_t kGoBuildId = 4;  // a note of the name "Go"
+
 constexpr uint64_t Align4(uint64_t value) { return (value + 3) & ~uint64_t{3}; }
 
 }  // namespace
@@ -20,6 +22,7 @@ void Image::Add(const Elf64_Phdr& header, const uint8_t* bytes, uint64_t size) {
 
 Image Image::Mapped(uintptr_t base, const Elf64_Phdr* headers, size_t count) {
   Image image;
+  image.base_ = base;
   for (size_t i = 0; i < count; ++i) {
     if (headers[i].p_type != PT_LOAD) continue;
     image.Add(headers[i], reinterpret_cast<const uint8_t*>(base + headers[i].p_vaddr),
@@ -90,14 +93,23 @@ void Image::ReadNotes(uint64_t address, uint64_t size) {
     const uint64_t name = Align4(note.n_namesz);
     const uint64_t content = Align4(note.n_descsz);
     if (size - at < name + content) return;
-    const bool gnu = note.n_namesz == 4 && memcmp(notes + at, "GNU", 4) == 0;
-    at += name;
-    if (gnu && note.n_type == NT_GNU_BUILD_ID && note.n_descsz > 0 &&
-        note.n_descsz <= BuildId::kMaxSize) {
+    const auto* owner = reinterpret_cast<const char*>(notes + at);
+    const uint8_t* text = notes + at + name;
+    if (note.n_namesz == 4 && memcmp(owner, "GNU", 4) == 0 && note.n_type == NT_GNU_BUILD_ID &&
+        note.n_descsz > 0 && note.n_descsz <= BuildId::kMaxSize) {
+      build_id_ = {};
       build_id_.size = static_cast<uint8_t>(note.n_descsz);
-      memcpy(build_id_.bytes, notes + at, note.n_descsz);
-      return;
+      memcpy(build_id_.bytes, text, note.n_descsz);
+    } else if (note.n_namesz == 4 && memcmp(owner, "Go\0", 4) == 0 && note.n_type == kGoBuildId &&
+               note.n_descsz >= BuildId::kMaxSize) {
+      is_go_ = true;
+      // Its end is the hash of the contents. A GNU build-id, where there is one too, is better.
+      if (build_id_.size == 0) {
+        build_id_.size = BuildId::kMaxSize;
+        memcpy(build_id_.bytes, text + note.n_descsz - BuildId::kMaxSize, BuildId::kMaxSize);
+      }
     }
+    at += name;
     at += content;
   }
 }

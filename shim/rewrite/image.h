@@ -44,6 +44,11 @@ class Image {
   unsigned segment_count() const { return segment_count_; }
   uint64_t unwind_header() const { return unwind_header_; }  // .eh_frame_hdr; 0: none
   const BuildId& build_id() const { return build_id_; }
+  bool is_go() const { return is_go_; }
+  // An address that the object holds, and that the loader may have relocated, as the file has it.
+  uint64_t FromMemory(uint64_t address) const {
+    return Find(address, 1, false) == nullptr ? address - base_ : address;
+  }
   // One past the last address of any segment.
   uint64_t end() const { return end_; }
 
@@ -56,6 +61,8 @@ class Image {
   unsigned segment_count_ = 0;
   uint64_t unwind_header_ = 0;
   uint64_t end_ = 0;
+  uint64_t base_ = 0;
+  bool is_go_ = false;
   BuildId build_id_;
 };
 

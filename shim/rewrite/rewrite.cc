@@ -18,6 +18,7 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -33,6 +34,9 @@
 #include "shim/rewrite/unwind_table.h"
 
 namespace userstack::shim {
+
+constinit std::atomic<bool> g_threads_need_stacks{false};
+
 namespace {
 
 using rewrite::Cache;
@@ -139,6 +143,12 @@ class Rewriting {
   }
 
  private:
+  // Threads that exist already have none: their calls from Go are the kernel's.
+  static void NeedThreadStacks() {
+    g_threads_need_stacks.store(true);
+    rewrite::MakeThreadStack();
+  }
+
   // Where the loader does not trust the environment the cache must not either.
   static const char* Environment(const char* name) {
     return getauxval(AT_SECURE) != 0 ? nullptr : getenv(name);
@@ -189,7 +199,9 @@ class Rewriting {
   void Patch(Object* object, const std::vector<Site>& sites) {
     if (sites.empty()) return;
     const rewrite::PatchResult result = rewrite::PatchSites(
-        object->base, object->image, sites.data(), sites.size(), userstack_rewrite_entry);
+        object->base, object->image, sites.data(), sites.size(),
+        object->image.is_go() ? userstack_rewrite_entry_small : userstack_rewrite_entry);
+    if (object->image.is_go() && result.rewritten != 0) NeedThreadStacks();
     rewritten_ += result.rewritten;
     left_ += result.left;
     if (result.rewritten != 0) ++objects_;

@@ -4,11 +4,16 @@
 // rewrite.cc).
 #pragma once
 
+#include <atomic>
+
 namespace userstack::shim {
 
 // When the library is loaded, before anything else of ours: nothing but one look at the environment
 // unless USERSTACK_REWRITE, or a file that may say it, is configured. What cannot be done is one
 // line, and the symbols remain.
 void RewriteAtLoad();
+
+// Code with stacks of its own (Go) is loaded: new threads get one for its calls (hooks/threads.cc).
+extern std::atomic<bool> g_threads_need_stacks;
 
 }  // namespace userstack::shim

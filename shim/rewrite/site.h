@@ -34,6 +34,7 @@ struct Site {
 static_assert(sizeof(Site) == 72);
 
 // Which calls may concern a descriptor of the stack: the others' sites are left alone.
-bool IsRelevant(int32_t number);
+// `is_go`: of code that ends a process by itself, past libc.
+bool IsRelevant(int32_t number, bool is_go);
 
 }  // namespace userstack::shim::rewrite

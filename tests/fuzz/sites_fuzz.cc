@@ -101,6 +101,9 @@ std::vector<Bytes> FuzzSeeds() {
     cache.insert(cache.begin(), 1);
     seeds.push_back(cache);
   }
+  Bytes go = MakeSmallGo({{socket, false, false}, {read, false, false}}).bytes;
+  go.insert(go.begin(), 0);
+  seeds.push_back(go);
   return seeds;
 }
 

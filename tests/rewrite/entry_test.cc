@@ -238,6 +238,83 @@ TEST_F(CallTest, VforkReturnsTwiceOnOneStack) {
   for (int i = 0; i < 100; ++i) ExpectChild(machine_vfork(SYS_vfork));
 }
 
+long CallSmall(long number, long a = 0, long b = 0) {
+  return machine_call_small(number, a, b, 3, 4, 5, 6);
+}
+
+class SmallStackTest : public CallTest {
+ protected:
+  void SetUp() override {
+    CallTest::SetUp();
+    for (const auto function : {reinterpret_cast<void (*)()>(machine_call_small),
+                                reinterpret_cast<void (*)()>(machine_untouched)}) {
+      ASSERT_EQ(RewriteFunction(function, userstack_rewrite_entry_small), 1u);
+    }
+  }
+};
+
+// Uses far more stack than a goroutine has.
+Answer Deep(long number, const long* a) {
+  if ((number & shim::rewrite::kFromSmallStack) == 0) return {-1, 1};
+  volatile char room[20000];
+  memset(const_cast<char*>(room), 7, sizeof room);
+  return {a[0] * 3 + a[1] + room[19999] - 7, 1};
+}
+
+TEST_F(SmallStackTest, ACallLeavesTheProgramsStackAlone) {
+  dispatcher = {kOurs | shim::rewrite::kFromSmallStack, Deep};
+  ASSERT_TRUE(shim::rewrite::MakeThreadStack());
+  EXPECT_EQ(machine_untouched(kOurs, 0x1122334455667788), 0);
+  EXPECT_EQ(CallSmall(kOurs, 5, 6), 21);
+  EXPECT_EQ(machine_untouched(kTheirs, 0x1122334455667788), 0);
+  EXPECT_EQ(CallSmall(kTheirs), -ENOSYS);
+  EXPECT_EQ(CallSmall(SYS_getpid), getpid());
+}
+
+TEST_F(SmallStackTest, AThreadWithoutAStackMakesTheKernelsCall) {
+  dispatcher = {kOurs | shim::rewrite::kFromSmallStack, Deep};
+  pthread_t thread;
+  const auto body = [](void*) -> void* {
+    const long before = CallSmall(kOurs, 5, 6);
+    shim::rewrite::MakeThreadStack();
+    return reinterpret_cast<void*>(before == -ENOSYS ? CallSmall(kOurs, 5, 6) : before);
+  };
+  pthread_create(&thread, nullptr, body, nullptr);
+  void* result = nullptr;
+  pthread_join(thread, &result);
+  EXPECT_EQ(reinterpret_cast<long>(result), 21);
+}
+
+TEST_F(SmallStackTest, HandlersNest) {
+  dispatcher = {kOurs | shim::rewrite::kFromSmallStack, Deep};
+  ASSERT_TRUE(shim::rewrite::MakeThreadStack());
+  static std::atomic<int> handled{0};
+  handled = 0;
+  struct sigaction action {};
+  action.sa_handler = [](int) {
+    if (CallSmall(kOurs, ++handled, 1) != handled * 3 + 1) _exit(1);
+    if (CallSmall(kTheirs) != -ENOSYS) _exit(1);
+  };
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
+  static char other_stack[1 << 16];
+  const stack_t alternate{other_stack, 0, sizeof other_stack};
+  sigaltstack(&alternate, nullptr);
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 50}, {0, 50}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  for (long i = 0; handled < 2000 && i < 50'000'000; ++i) {
+    ASSERT_EQ(CallSmall(kOurs, i, 77), i * 3 + 77);
+    if (i % 16 == 0) {
+      ASSERT_EQ(CallSmall(kTheirs), -ENOSYS);
+    }
+  }
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &never, nullptr);
+  signal(SIGALRM, SIG_DFL);
+  EXPECT_GE(handled, 2000);
+  EXPECT_EQ(CallSmall(kOurs, 5, 6), 21) << "everything that was reserved was given back";
+}
+
 void* g_frames[32];
 int g_frame_count = 0;
 

@@ -14,6 +14,7 @@ namespace userstack::shim::rewrite {
 namespace {
 
 using testing::MakeSmallElf;
+using testing::MakeSmallGo;
 using testing::SmallElf;
 using testing::SmallFunction;
 using Code = std::vector<uint8_t>;
@@ -211,6 +212,31 @@ TEST(UnwindTable, KnowsWhereFunctionsBeginAndEnd) {
   EXPECT_FALSE(table.FunctionAt(elf.functions[0] + 40, &function));
   EXPECT_FALSE(table.FunctionAt(elf.functions[0] - 1, &function));
   EXPECT_FALSE(table.FunctionAt(elf.functions[1] + 9, &function));
+}
+
+TEST(GoTable, TellsTheFinderWhereFunctionsBegin) {
+  const Code exit = {0xb8, 231, 0, 0, 0};
+  const SmallElf elf = MakeSmallGo({{Join({kLoadSocket, kSyscall, kReturn}), false, false},
+                                    {Join({kClear, kSyscall, kCompare, kReturn}), false, false},
+                                    {Join({exit, kSyscall}), false, false}});
+  const Findings found = FindIn(elf.bytes);
+  ASSERT_EQ(found.sites.size(), 3u);
+  EXPECT_EQ(found.sites[0].number, SYS_socket);
+  EXPECT_EQ(found.sites[1].number, SYS_read);
+  EXPECT_EQ(found.sites[2].number, SYS_exit_group) << "Go ends a process without libc";
+  EXPECT_TRUE(FindInCode(Join({exit, kSyscall})).sites.empty()) << "libc's own is hooked";
+}
+
+TEST(GoTable, IsReadInsideItsBoundsOnly) {
+  SmallElf elf = MakeSmallGo({{Join({kLoadSocket, kSyscall, kReturn}), false, false}});
+  const uint64_t table = (elf.functions[0] + 8 + 15) & ~uint64_t{15};
+  for (size_t byte = table; byte < table + 72 + 12; ++byte) {
+    for (const uint8_t value : {0x00, 0x7f, 0xff}) {
+      std::vector<uint8_t> changed = elf.bytes;
+      changed[byte] = value;
+      EXPECT_LE(FindIn(changed).sites.size(), 1u);
+    }
+  }
 }
 
 TEST(Image, RefusesWhatIsNoObjectOfThisMachine) {

@@ -214,3 +214,41 @@ store_vectors:
         syscall
 1:      ret
         end     machine_vfork
+
+        /* As machine_call, rewritten to come by the entry for small stacks. */
+        function machine_call_small
+        six_arguments
+        syscall
+        nop
+        nop
+        nop
+        ret
+        end     machine_call_small
+
+        /* The 4096 bytes below the stack of this function hold rsi before and after the call whose
+           number is rdi; the result is how many of them do not any more. */
+        function machine_untouched
+        lea     -4096(%rsp), %rdx
+        mov     %rdx, %r8
+        mov     %rsi, %rax
+        mov     $512, %ecx
+1:      mov     %rax, (%r8)
+        add     $8, %r8
+        dec     %ecx
+        jnz     1b
+        mov     %rdi, %rax
+        syscall
+        nop
+        nop
+        nop
+        mov     %rdx, %r8
+        xor     %eax, %eax
+        mov     $512, %ecx
+1:      cmp     %rsi, (%r8)
+        je      2f
+        inc     %eax
+2:      add     $8, %r8
+        dec     %ecx
+        jnz     1b
+        ret
+        end     machine_untouched

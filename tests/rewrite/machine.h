@@ -36,6 +36,9 @@ void machine_run_behind();
 // rewritten.
 long machine_call(long number, long a, long b, long c, long d, long e, long f);
 long machine_call_plain(long number, long a, long b, long c, long d, long e, long f);
+long machine_call_small(long number, long a, long b, long c, long d, long e, long f);
+// Makes the call, with 4096 bytes below its stack filled with `pattern`; how many words changed.
+long machine_untouched(long number, long pattern);
 // vfork (its number is the argument): the child ends with status 7.
 long machine_vfork(long number);
 }

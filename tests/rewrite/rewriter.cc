@@ -29,7 +29,7 @@ int TakeFirst(dl_phdr_info* info, size_t, void* out) {
 
 Dispatcher dispatcher;
 
-unsigned RewriteFunction(void (*function)()) {
+unsigned RewriteFunction(void (*function)(), void (*entry)()) {
   static std::set<void (*)()> done;
   if (!done.insert(function).second) return 1;
   DetectVectors();
@@ -46,8 +46,7 @@ unsigned RewriteFunction(void (*function)()) {
   for (const Site& site : findings.sites) {
     if (site.syscall - bounds.start < bounds.size) sites.push_back(site);
   }
-  return PatchSites(self.base, self.image, sites.data(), sites.size(), userstack_rewrite_entry)
-      .rewritten;
+  return PatchSites(self.base, self.image, sites.data(), sites.size(), entry).rewritten;
 }
 
 }  // namespace userstack::testing

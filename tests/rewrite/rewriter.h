@@ -17,6 +17,6 @@ inline constexpr long kEverything = -2;
 extern Dispatcher dispatcher;
 
 // Rewrites the sites of `function`, which is in this program, once. How many there were.
-unsigned RewriteFunction(void (*function)());
+unsigned RewriteFunction(void (*function)(), void (*entry)() = userstack_rewrite_entry);
 
 }  // namespace userstack::testing

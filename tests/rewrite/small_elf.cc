@@ -90,6 +90,32 @@ void PutProgramHeader(Bytes* out, uint32_t type, uint32_t flags, uint64_t offset
   out->Put(header);
 }
 
+// Headers in front of everything: `table` up to `note` are the unwind tables, `note` up to the end
+// notes.
+void Finish(SmallElf* elf, Bytes* out, uint64_t table, uint64_t note) {
+  const uint64_t end = out->size();
+  Elf64_Ehdr header{};
+  memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_ident[EI_CLASS] = ELFCLASS64;
+  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  header.e_ident[EI_VERSION] = EV_CURRENT;
+  header.e_type = ET_DYN;
+  header.e_machine = EM_X86_64;
+  header.e_version = EV_CURRENT;
+  header.e_phoff = sizeof header;
+  header.e_ehsize = sizeof header;
+  header.e_phentsize = sizeof(Elf64_Phdr);
+  header.e_phnum = 3;
+  Bytes head;
+  head.Put(header);
+  PutProgramHeader(&head, PT_LOAD, PF_R | PF_X, 0, end);
+  PutProgramHeader(&head, PT_GNU_EH_FRAME, PF_R, table, note - table);
+  PutProgramHeader(&head, PT_NOTE, PF_R, note, end - note);
+  elf->bytes = out->Take();
+  const std::vector<uint8_t> front = head.Take();
+  memcpy(elf->bytes.data(), front.data(), front.size());
+}
+
 }  // namespace
 
 SmallElf MakeSmallElf(const std::vector<SmallFunction>& functions, const std::string& build_id) {
@@ -120,28 +146,37 @@ SmallElf MakeSmallElf(const std::vector<SmallFunction>& functions, const std::st
   out.Put<uint32_t>(NT_GNU_BUILD_ID);
   out.Text(std::string("GNU\0", 4) + build_id);
   out.Align(4);
-  const uint64_t end = out.size();
+  Finish(&elf, &out, table, note);
+  return elf;
+}
 
-  Elf64_Ehdr header{};
-  memcpy(header.e_ident, ELFMAG, SELFMAG);
-  header.e_ident[EI_CLASS] = ELFCLASS64;
-  header.e_ident[EI_DATA] = ELFDATA2LSB;
-  header.e_ident[EI_VERSION] = EV_CURRENT;
-  header.e_type = ET_DYN;
-  header.e_machine = EM_X86_64;
-  header.e_version = EV_CURRENT;
-  header.e_phoff = sizeof header;
-  header.e_ehsize = sizeof header;
-  header.e_phentsize = sizeof(Elf64_Phdr);
-  header.e_phnum = 3;
-  Bytes head;
-  head.Put(header);
-  PutProgramHeader(&head, PT_LOAD, PF_R | PF_X, 0, end);
-  PutProgramHeader(&head, PT_GNU_EH_FRAME, PF_R, table, note - table);
-  PutProgramHeader(&head, PT_NOTE, PF_R, note, end - note);
-  elf.bytes = out.Take();
-  const std::vector<uint8_t> front = head.Take();
-  memcpy(elf.bytes.data(), front.data(), front.size());
+SmallElf MakeSmallGo(const std::vector<SmallFunction>& functions) {
+  SmallElf elf;
+  Bytes out;
+  out.PadTo(kCode);
+  for (const SmallFunction& function : functions) {
+    elf.functions.push_back(out.size());
+    out.Append(function.code);
+  }
+  const uint64_t code_end = out.size();
+  out.Align(16);
+  out.Put<uint32_t>(0xfffffff0);
+  out.Put<uint32_t>(0x08010000);
+  const uint64_t numbers[] = {functions.size(), 0, kCode, 0, 0, 0, 0, 72};
+  for (const uint64_t number : numbers) out.Put(number);
+  for (const uint64_t function : elf.functions) {
+    out.Put(static_cast<uint32_t>(function - kCode));
+    out.Put<uint32_t>(0);
+  }
+  out.Put(static_cast<uint32_t>(code_end - kCode));
+  const uint64_t note = out.size();
+  const std::string id = "0123456789abcdefghij/0123456789abcdefghij";
+  out.Put<uint32_t>(4);
+  out.Put(static_cast<uint32_t>(id.size()));
+  out.Put<uint32_t>(4);
+  out.Text(std::string("Go\0\0", 4) + id);
+  out.Align(4);
+  Finish(&elf, &out, note, note);
   return elf;
 }
 

@@ -19,6 +19,9 @@ struct SmallElf {
   std::vector<uint64_t> functions;  // their addresses
 };
 
+// As Go's linker writes it: the functions are in runtime.pclntab only.
+SmallElf MakeSmallGo(const std::vector<SmallFunction>& functions);
+
 SmallElf MakeSmallElf(const std::vector<SmallFunction>& functions,
                       const std::string& build_id = "0123456789abcdefghij");
 

@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+"""Go programs make their system calls without libc: with USERSTACK_REWRITE=on an HTTP server and
+client are on the stack, as a fixed and as a position-independent program; children leave the
+sockets alone; and what Debian has of Go's servers, where it is installed."""
+import hashlib
+import os
+import shutil
+import subprocess
+
+import harness
+from harness import BUILD, HERE, KERNEL4, STACK4, WORK, check, equal
+
+ON = {"USERSTACK_REWRITE": "on"}
+
+
+def build(name, mode):
+    source = os.path.join(HERE, "programs", "web.go")
+    binary = os.path.join(BUILD, name)
+    os.makedirs(BUILD, exist_ok=True)
+    if not os.path.exists(binary) or os.path.getmtime(binary) < os.path.getmtime(source):
+        environment = {**os.environ, "GOCACHE": os.path.join(BUILD, "go-cache"), "GO111MODULE": "off",
+                       "GOFLAGS": "", "HOME": WORK}
+        subprocess.run(["go", "build", "-buildmode=" + mode, "-o", binary + ".new", source], check=True,
+                       env=environment)
+        os.rename(binary + ".new", binary)
+    return binary
+
+
+def large():
+    digest = hashlib.sha256()
+    for i in range(256):
+        digest.update(bytes([i]) + bytes((1 << 16) - 1))
+    return digest.hexdigest()
+
+
+def talk(net, web, port):
+    there = "http://%s:%d" % (STACK4, port)
+    server = net.wrapped(web, "serve", "%s:%d" % (STACK4, port), environment=ON)
+    harness.wait_port(port, STACK4, server)
+    program = net.kernel("curl", "-sS", "-d", "@/etc/passwd", there + "/post").expect(0)
+    equal(program.out(), b"POST /post %d" % len(open("/etc/passwd").read().replace("\n", "")), "POST")
+    net.kernel("curl", "-sS", "-o", WORK + "/large", there + "/large").expect(0)
+    equal(harness.sha256_file(WORK + "/large"), large(), "sixteen mebibytes from the server")
+    here = net.kernel(web, "serve", "%s:%d" % (KERNEL4, port))
+    harness.wait_port(port, KERNEL4, here)
+    program = net.wrapped(web, "fetch", "http://%s:%d/large" % (KERNEL4, port), 20, environment=ON,
+                          traced=True).expect(0)
+    equal(program.out().decode(), "20 200 %s\n" % large(), "twenty downloads at a time")
+    net.quiet(program)
+    program = net.wrapped(web, "children", "%s:%d" % (KERNEL4, port), environment=ON, traced=True).expect(0)
+    equal(program.out(), b"true <nil>\n", "the connection after children")
+    net.no_kernel_sockets()
+    net.owns_no_socket(server)
+    net.quiet(server)
+    check(server.alive(), "the server died")
+
+
+def caddy(net):
+    """The server of a Debian package, as it is."""
+    path, digest = harness.make_file("www/file", 8 << 20)
+    server = net.wrapped("caddy", "file-server", "--listen", STACK4 + ":8090", "--root",
+                         os.path.dirname(path), environment=ON)
+    harness.wait_port(8090, STACK4, server)
+    net.kernel("curl", "-sS", "-o", WORK + "/got", "http://%s:8090/file" % STACK4).expect(0)
+    equal(harness.sha256_file(WORK + "/got"), digest, "caddy's file")
+    net.owns_no_socket(server)
+
+
+def test(net):
+    harness.need("go", "curl")
+    if net.native:
+        harness.skip("there is nothing to rewrite without the library")
+    talk(net, build("web", "exe"), 8081)
+    talk(net, build("web-pie", "pie"), 8082)
+    if shutil.which("caddy"):
+        caddy(net)
+
+
+harness.run(test)
