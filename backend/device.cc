@@ -46,6 +46,15 @@ OpenedDevice OpenDevice(const std::string& spec, const DeviceOptions& options) {
   return CaptureDevice::Open(std::move(opened), options);
 }
 
+OpenedDevice OpenHandedOver(const std::string& spec, const DeviceOptions& options,
+                            const int* descriptors, size_t count) {
+  OpenedDevice opened = AdoptDevice(spec, options, descriptors, count);
+  if (opened.device == nullptr) return opened;
+  opened.note = "USERSTACK_DEV=" + spec + ": was handed over";
+  return options.capture.empty() ? std::move(opened)
+                                 : CaptureDevice::Open(std::move(opened), options);
+}
+
 OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,
                          const int* descriptors, size_t count) {
   const Kind kind = KindOf(spec);

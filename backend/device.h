@@ -69,6 +69,9 @@ struct OpenedDevice {
 
 // `spec` as USERSTACK_DEV has it: "tap:NAME" or "xdp:IFACE[,...]".
 OpenedDevice OpenDevice(const std::string& spec, const DeviceOptions& options);
+// A device that somebody else has opened, from its descriptors. Takes ownership of them on success.
+OpenedDevice OpenHandedOver(const std::string& spec, const DeviceOptions& options,
+                            const int* descriptors, size_t count);
 // The same device from descriptors that Descriptors() gave in another process, the capture's among
 // them where there is one. Takes ownership of them on success.
 OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,

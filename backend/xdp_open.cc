@@ -45,7 +45,8 @@ std::string ExplainError(long error, const char* step) {
     case -EPERM:
     case -EACCES:
       return std::string("no permission (") + step +
-             "); it takes root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
+             "); it takes root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, or a device that "
+             "userstack-open hands over";
     case -EAFNOSUPPORT:
       return "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)";
     case -ENOSYS:
@@ -293,7 +294,8 @@ long XdpOpener::TryMode(XdpMode mode) {
   step_ = "an XDP program on this interface";
   long result = program_.Attach(index_, mode);
   if (result < 0) return result;
-  frame_bytes_ = mtu_ + kEthernet <= 2048 - kKernelHeadroom ? 2048 : 4096;
+  const bool segments = veth_ && mode == XdpMode::kGeneric;
+  frame_bytes_ = mtu_ + kEthernet <= 2048 - kKernelHeadroom && !segments ? 2048 : 4096;
   multi_buffer_ = veth_ || mtu_ + kEthernet > frame_bytes_ - kKernelHeadroom;
   result = Bind(mode);
   if ((result == -EINVAL || result == -EOPNOTSUPP) && multi_buffer_) {
@@ -320,6 +322,11 @@ std::string XdpOpener::Choose() {
   if (result < 0) return Explain(result, step_);
   XdpMode mode = spec_.mode == XdpSpec::Mode::kGeneric ? XdpMode::kGeneric : XdpMode::kNative;
   if (mode == XdpMode::kGeneric) why_generic_ = "as asked";
+  if (veth_ && spec_.mode == XdpSpec::Mode::kAny && spec_.copies != XdpSpec::Copies::kZeroCopy) {
+    // Measured: the other side's segments stay whole, and bulk arrives at twice the rate.
+    mode = XdpMode::kGeneric;
+    why_generic_ = "in which a veth keeps segments whole";
+  }
   result = TryMode(mode);
   const bool may_change =
       spec_.mode == XdpSpec::Mode::kAny && spec_.copies != XdpSpec::Copies::kZeroCopy;

@@ -98,8 +98,16 @@ void DropDevice() {
 }
 
 bool OpenOwnDevice(const Config& config) {
-  const HighNumbers numbers;
   backend::DeviceOptions options = OptionsOf(config);
+  int given[kMaxDeviceDescriptors];
+  const unsigned given_count = TakeHandedOver(given);
+  if (given_count != 0) {
+    if (KeepDevice(backend::OpenHandedOver(config.device, options, given, given_count)))
+      return true;
+    for (unsigned i = 0; i < given_count; ++i) CloseInternal(given[i]);
+    return false;
+  }
+  const HighNumbers numbers;
   options.descriptor_floor = numbers.floor();
   for (int attempt = 0;; ++attempt) {
     backend::OpenedDevice opened = backend::OpenDevice(config.device, options);

@@ -213,6 +213,10 @@ void OnThreadExit(void* unused);
 void InitializeThreadExit();
 void AnnounceThread();
 
+// --- devices that were opened for us (handed_over.cc) ---
+// Copies of the descriptors, ours; 0: there are none.
+unsigned TakeHandedOver(int (&descriptors)[kMaxDeviceDescriptors]);
+
 // --- rendezvous (rendezvous.cc) ---
 struct Handover {
   int arena = -1;

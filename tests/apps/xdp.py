@@ -36,7 +36,7 @@ def wrapped_fetch(net, digest, url, **variables):
 
 
 def modes(net, digest):
-    for device in ("xdp:eth0", "xdp:eth0,mode=generic", "xdp:eth0,queue=0,copy"):
+    for device in ("xdp:eth0", "xdp:eth0,mode=native", "xdp:eth0,queue=0,copy"):
         wrapped_fetch(net, digest, "http://%s:8080/large" % KERNEL4, USERSTACK_DEV=device)
         wrapped_fetch(net, digest, "http://[%s]:8080/large" % KERNEL6, USERSTACK_DEV=device)
 

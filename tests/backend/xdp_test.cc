@@ -211,7 +211,7 @@ TEST_P(XdpModeTest, JumboFramesCrossInSeveralBuffers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, XdpModeTest,
-                         testing::Values("", ",mode=native,copy", ",mode=generic", ",busy-poll"));
+                         testing::Values("", ",mode=native", ",mode=native,copy,busy-poll"));
 
 TEST_F(XdpTest, AllQueuesAreServedAndAFlowKeepsItsQueue) {
   ASSERT_TRUE(
@@ -262,7 +262,9 @@ TEST_F(XdpTest, SaysWhatItChoseAndWhy) {
     const char* options;
     const char* says;
   } kTable[] = {
-      {"", "native mode, copies (the driver has no zero-copy), 1 of 1 queues, MTU 1500"},
+      {"", "generic mode (in which a veth keeps segments whole), copies (as generic mode does)"},
+      {",mode=native",
+       "native mode, copies (the driver has no zero-copy), 1 of 1 queues, MTU 1500"},
       {",mode=generic", "generic mode (as asked), copies (as generic mode does)"},
       {",copy", "copies (as asked)"},
   };

@@ -136,6 +136,11 @@ OpenedDevice OpenDevice(const std::string& spec, const DeviceOptions& options) {
   return {.device = std::make_unique<shim::FakeDevice>(name, high)};
 }
 
+OpenedDevice OpenHandedOver(const std::string& spec, const DeviceOptions& options,
+                            const int* descriptors, size_t count) {
+  return AdoptDevice(spec, options, descriptors, count);
+}
+
 OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions&, const int* descriptors,
                          size_t) {
   return {.device =

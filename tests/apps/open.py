@@ -1,0 +1,91 @@
+#!/usr/bin/python3
+"""userstack-open: an unprivileged program gets TAP and AF_XDP devices from one with privilege."""
+import os
+import signal
+import subprocess
+
+import harness
+from harness import KERNEL4, STACK4, check, equal
+
+NOBODY = "65534"
+
+
+def opener(net):
+    path = os.path.join(os.path.dirname(net.library), "userstack-open")
+    if not os.path.exists(path):
+        harness.skip("no userstack-open beside the library")
+    return path
+
+
+def start(net, device, *command, user=NOBODY):
+    """The command as `user`, with the library in it and not in the opener."""
+    variables = net.stack_variables()
+    del variables["USERSTACK_DEV"]
+    library = variables.pop("LD_PRELOAD")
+    variables.pop("USERSTACK_MAC")
+    options = ["--user", user] if user else []
+    return harness.Program([opener(net), *options, device, "env", "LD_PRELOAD=" + library, *command],
+                           net.environment(variables), None, None,
+                           harness.Enter(net.program_namespace) if net.program_namespace else None,
+                           "/")
+
+
+def unprivileged(net, device, digest):
+    # A child of the one that was started, and after it another, with nothing left of the first.
+    script = ("grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/self/status >&2; for i in 1 2; do "
+              "curl -sS --fail http://%s:8080/large; done" % KERNEL4)
+    program = start(net, device, "sh", "-c", script).expect(0)
+    with open(program.out_path, "rb") as file:
+        data = file.read()
+    equal(len(data), 2 << 24, "bytes of two fetches")
+    equal(harness.sha256(data[:1 << 24]), digest, "first fetch")
+    equal(harness.sha256(data[1 << 24:]), digest, "second fetch")
+    check("Uid:\t65534\t65534\t65534\t65534" in program.errors(), program.errors())
+    check("CapEff:\t0000000000000000" in program.errors(), program.errors())
+    check("NoNewPrivs:\t1" in program.errors(), program.errors())
+
+
+def serving(net, device):
+    server = start(net, device, "/usr/bin/python3", "-m", "http.server", "-d", harness.WORK + "/www",
+                   "--bind", STACK4, "8000")
+    harness.wait_port(8000, STACK4, server)
+    check(harness.fetch_hash(net, "http://%s:8000/small" % STACK4), "nothing came")
+    net.owns_no_socket(server)
+    equal(server.stop(signal.SIGKILL), -signal.SIGKILL, "killed")
+
+
+def refusals(net, device):
+    wrong = device[:4] + "nothing9" if device.startswith("xdp:") else "tap:lo"
+    program = start(net, wrong, "true")
+    equal(program.wait(), 125, "status of a device that cannot be opened")
+    check("USERSTACK_DEV=" + wrong in program.errors(), program.errors())
+    equal(start(net, device, "sh", "-c", "exit 3").wait(), 3, "the command's own status")
+    usage = subprocess.run([opener(net), "--nonsense"], capture_output=True, text=True, check=False)
+    equal(usage.returncode, 125, "status of bad usage")
+    check("usage: userstack-open" in usage.stderr, usage.stderr)
+    # What was handed over is another device than USERSTACK_DEV names: said, not used.
+    program = start(net, device, "env", "USERSTACK_DEV=" + device[:4] + "other0", "curl", "-sS",
+                    "http://%s:8080/" % KERNEL4)
+    check(program.wait() != 0, "another device than was handed over")
+    check(device[:4] + "other0" in program.errors(), program.errors())
+
+
+def test(net):
+    harness.need("curl", "nginx")
+    if net.native:
+        harness.skip("only with the library")
+    _, digest = harness.make_file("www/large", 1 << 24)
+    harness.make_file("www/small", 12345)
+    os.chmod(harness.WORK, 0o777)
+    configuration = harness.nginx_configuration(harness.WORK + "/www")
+    harness.start_nginx(net.kernel, configuration, KERNEL4, 8080)
+    device = "xdp:eth0" if net.xdp else "tap:us0"
+    unprivileged(net, device, digest)
+    # What finishes the connections of the first stack has the device for a minute.
+    subprocess.run(["pkill", "-KILL", "userstack-linge"], check=False)
+    harness.eventually(lambda: start(net, device, "true").wait() == 0, "the device is free")
+    serving(net, device)
+    refusals(net, device)
+
+
+harness.run(test)
