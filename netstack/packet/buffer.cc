@@ -10,17 +10,21 @@ void BufferPool::Initialize(Arena* arena, uint64_t small_bytes_limit, uint64_t l
   arena_ = arena;
   classes_[0] = {.capacity = kSmallBufferBytes,
                  .limit = static_cast<uint32_t>(small_bytes_limit / kSmallBufferBytes),
-                 .slab = 32};
+                 .slab = 32,
+                 .reserve = 16};
   classes_[1] = {.capacity = kLargeBufferBytes,
                  .limit = static_cast<uint32_t>(large_bytes_limit / kLargeBufferBytes),
-                 .slab = 2};
+                 .slab = 2,
+                 .reserve = 1};
 }
 
 bool BufferPool::Grow(BufferClass size_class) {
   Class& c = ClassOf(size_class);
-  auto* headers = static_cast<Buffer*>(arena_->Allocate(sizeof(Buffer) * c.slab, 64));
-  auto* bytes = static_cast<uint8_t*>(arena_->Allocate(size_t{c.capacity} * c.slab, 4096));
-  if (headers == nullptr || bytes == nullptr) return false;
+  // One piece, so that a failure takes nothing.
+  const size_t payload = size_t{c.capacity} * c.slab;
+  auto* bytes = static_cast<uint8_t*>(arena_->Allocate(payload + sizeof(Buffer) * c.slab, 4096));
+  if (bytes == nullptr) return false;
+  auto* headers = reinterpret_cast<Buffer*>(bytes + payload);
   for (uint32_t i = c.slab; i-- > 0;) {
     auto* buffer = new (headers + i) Buffer;
     buffer->bytes = bytes + size_t{c.capacity} * i;
@@ -29,7 +33,15 @@ bool BufferPool::Grow(BufferClass size_class) {
     buffer->next_free = c.free;
     c.free = buffer;
   }
+  c.made += c.slab;
   return true;
+}
+
+Buffer* BufferPool::AllocateSpare(BufferClass size_class) {
+  Class& c = ClassOf(size_class);
+  if (uint64_t{c.live} + c.reserve >= c.limit) return nullptr;
+  if (c.made - c.live <= c.reserve && !Grow(size_class)) return nullptr;
+  return Allocate(size_class);
 }
 
 Buffer* BufferPool::Allocate(BufferClass size_class) {

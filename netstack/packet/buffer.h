@@ -38,6 +38,9 @@ class BufferPool {
 
   // A buffer with one reference, contents undefined; nullptr when the class is exhausted.
   Buffer* Allocate(BufferClass size_class);
+  // For what a program sends: nullptr also when the last few are reached. They are kept for what
+  // arrives, because an ACK that finds no buffer would free none.
+  Buffer* AllocateSpare(BufferClass size_class);
   static void Reference(Buffer* buffer) { ++buffer->references; }
   void Release(Buffer* buffer);
 
@@ -53,6 +56,8 @@ class BufferPool {
     uint32_t live = 0;
     uint32_t limit = 0;
     uint32_t slab = 0;
+    uint32_t reserve = 0;  // what AllocateSpare leaves
+    uint32_t made = 0;     // live or free
   };
   Class& ClassOf(BufferClass c) { return classes_[static_cast<int>(c)]; }
   bool Grow(BufferClass size_class);

@@ -175,6 +175,7 @@ bool Stack::RunDrained(Instant now) {
     tcp_.OnQueueDrained(index, now);
     datagrams_.OnQueueDrained(index);
   }
+  tcp_.OnMemory();
   return any;
 }
 

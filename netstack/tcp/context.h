@@ -37,6 +37,7 @@ struct Context {
   List<Connection, &Connection::all_node> all;
   List<TimeWait, &TimeWait::age_node> time_wait_list;
   std::array<List<Connection, &Connection::blocked_node>, kMaxInterfaces + 1> blocked;
+  List<Connection, &Connection::waiting_node> starved;  // a write found no memory
 
   SipKey isn_key;                     // RFC 6528
   SipKey timestamp_key;               // offsets of TSval
@@ -50,7 +51,7 @@ struct Context {
 
   CongestionControl congestion_control = CongestionControl::kCubic;
   bool header_prediction = true;  // off: every segment takes every step, with the same result
-  uint32_t orphans = 0;  // connections without a socket
+  uint32_t orphans = 0;           // connections without a socket
   // RFC 5961 7: how many challenge ACKs may still be sent in this second.
   Instant challenge_second;
   uint32_t challenge_budget = 0;

@@ -125,6 +125,8 @@ Step CheckReset(Context& context, Connection& c, const Segment& segment, Instant
 Step CheckSyn(Context& context, Connection& c, Segment& segment, Instant now) {
   if (!segment.Has(wire::kTcpSyn)) return Step::kGoOn;
   if (IsCrossedSynAck(c, segment)) {
+    // RFC 7323 2.2: the window of a SYN is never scaled, and what follows scales it.
+    segment.window = static_cast<uint16_t>(segment.window >> c.send.window_scale);
     TrimFront(context, segment, 1);
     return Step::kGoOn;
   }

@@ -77,6 +77,7 @@ void Finish(Context& context, Connection& c, int error, Instant now) {
   c.state = State::kClosed;
   context.table.Erase(&c);
   c.blocked_node.Unlink();
+  if (!c.in_accept_queue) c.waiting_node.Unlink();
   DisarmAll(context, c);
   ClearScoreboard(context, c);
   ClearSendQueue(context, c);
@@ -119,6 +120,7 @@ void ReleaseIfDone(Context& context, Connection& c) {
   ReleasePort(context, c);
   DisarmAll(context, c);
   c.blocked_node.Unlink();
+  c.waiting_node.Unlink();
   c.all_node.Unlink();
   if (c.orphan) --context.orphans;
   context.connections.Delete(&c);

@@ -115,7 +115,7 @@ void MendConnection(Context& context, Connection& c, Instant now) {
   } else if (!c.port_node.linked()) {
     c.port->owners.PushBack(&c);
   }
-  c.in_accept_queue = c.accept_node.linked();
+  c.in_accept_queue = c.in_accept_queue && c.waiting_node.linked();
   const bool own_queues = c.listener != nullptr && c.listener->connection == &c;
   if (own_queues && c.state != State::kListen) {  // it was becoming a listener, or ceasing to be
     c.listener->node.Unlink();
@@ -217,7 +217,7 @@ void CondemnConnection(Context& context, Connection& c) {
   const bool own_queues = c.listener != nullptr && c.listener->connection == &c;
   if (own_queues) c.listener->node.Unlink();
   c.listener = nullptr;
-  c.accept_node.Unlink();
+  c.waiting_node.Unlink();
   c.in_accept_queue = false;
   c.blocked_node.Unlink();
   c.port = nullptr;

@@ -3,13 +3,17 @@
 #include <algorithm>
 
 #include "netstack/tcp/receive_queue.h"
+#include "netstack/tcp/send_queue.h"
 
 namespace userstack::tcp {
 namespace {
 
+// A write found no memory, and there has been none since.
+bool IsStarved(const Connection& c) { return c.waiting_node.linked() && !c.in_accept_queue; }
+
 // Linux: sk_stream_is_writeable. At least a third of the buffer is free.
 bool IsWritable(const Connection& c) {
-  if (!HasSendRoom(c)) return false;
+  if (!HasSendRoom(c) || IsStarved(c)) return false;
   return c.options.send_buffer - c.queued_memory >= c.queued_memory / 2;
 }
 
@@ -56,6 +60,14 @@ void PublishReadiness(Context& context, Connection& c, EventMask edges) {
   if (c.pollable == nullptr) return;
   const EventMask level = ReadinessLevel(c);
   Publish(*c.pollable, level, edges & level, context.core->wakes);
+}
+
+void FeedStarved(Context& context) {
+  if (context.starved.empty() || !HasSendMemory(context)) return;
+  while (Connection* c = context.starved.front()) {
+    c->waiting_node.Unlink();
+    PublishReadiness(context, *c, kEventOut | kEventWriteNormal);
+  }
 }
 
 void PublishStateChange(Context& context, Connection& c) {

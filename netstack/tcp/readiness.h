@@ -12,6 +12,10 @@ void PublishReadiness(Context& context, Connection& c, EventMask edges = 0);
 void PublishStateChange(Context& context, Connection& c);
 inline constexpr EventMask kDataEdges = kEventIn | kEventReadNormal;
 
+// Tells those whose writes found no memory when there is some again. All of them: who finds none
+// once more waits once more.
+void FeedStarved(Context& context);
+
 // Linux: sk_stream_memory_free, and tcp_notsent_lowat.
 bool HasSendRoom(const Connection& c);
 

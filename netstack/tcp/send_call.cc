@@ -67,7 +67,6 @@ Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, i
   const size_t total = data.Total();
   IoCursor from(data);
   size_t done = 0;
-  bool short_of_memory = false;
   while (done < total && c.state != State::kClosed) {
     const uint32_t room = Room(c);
     if (room == 0) break;
@@ -82,12 +81,13 @@ Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, i
     if (!more) c.send.push = c.send.end;
     Output(context, c, now, more ? PushMode::kMore : PushMode::kNagle);
     if (n < wanted) {
-      short_of_memory = true;
+      // Linux: sk_stream_wait_memory. Like a full buffer: an open connection waits, and lives on.
+      if (!c.waiting_node.linked()) context.starved.PushBack(&c);
       break;
     }
   }
   PublishReadiness(context, c);
-  if (done == 0 && total > 0) return Status(short_of_memory ? ENOBUFS : EAGAIN);
+  if (done == 0 && total > 0) return Status(EAGAIN);
   // What was held for more that did not fit must not wait for it.
   if (done < total && done > 0) {
     c.send.push = c.send.end;

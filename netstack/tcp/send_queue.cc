@@ -15,17 +15,22 @@ constexpr uint32_t kCopyIntoFrame = 64;
 // What a chunk costs beyond its bytes.
 constexpr uint32_t kChunkOverhead = 256;
 
-SendChunk* NewChunk(Context& context, Connection& c, uint32_t wanted) {
+// A chunk that is in no queue yet, or nullptr.
+SendChunk* LooseChunk(Context& context, uint32_t wanted) {
   SendChunk* chunk = context.chunks.New();
   if (chunk == nullptr) return nullptr;
   BufferPool& buffers = context.core->buffers;
-  if (wanted >= kLargeWrite) chunk->buffer = buffers.Allocate(BufferClass::kLarge);
-  if (chunk->buffer == nullptr) chunk->buffer = buffers.Allocate(BufferClass::kSmall);
-  if (chunk->buffer == nullptr) chunk->buffer = buffers.Allocate(BufferClass::kLarge);
-  if (chunk->buffer == nullptr) {
-    context.chunks.Delete(chunk);
-    return nullptr;
-  }
+  if (wanted >= kLargeWrite) chunk->buffer = buffers.AllocateSpare(BufferClass::kLarge);
+  if (chunk->buffer == nullptr) chunk->buffer = buffers.AllocateSpare(BufferClass::kSmall);
+  if (chunk->buffer == nullptr) chunk->buffer = buffers.AllocateSpare(BufferClass::kLarge);
+  if (chunk->buffer != nullptr) return chunk;
+  context.chunks.Delete(chunk);
+  return nullptr;
+}
+
+SendChunk* NewChunk(Context& context, Connection& c, uint32_t wanted) {
+  SendChunk* chunk = LooseChunk(context, wanted);
+  if (chunk == nullptr) return nullptr;
   chunk->begin = c.send.end;
   c.chunks.PushBack(chunk);
   c.queued_memory += kChunkOverhead;
@@ -62,6 +67,14 @@ uint32_t AppendToSendQueue(Context& context, Connection& c, IoCursor& from, uint
     if (copied < n) break;
   }
   return appended;
+}
+
+bool HasSendMemory(Context& context) {
+  SendChunk* chunk = LooseChunk(context, 1);
+  if (chunk == nullptr) return false;
+  context.core->buffers.Release(chunk->buffer);
+  context.chunks.Delete(chunk);
+  return true;
 }
 
 void DropAcknowledgedChunks(Context& context, Connection& c) {

@@ -17,6 +17,8 @@ namespace userstack::tcp {
 
 // Copies up to `limit` bytes behind SND.END; returns how many, fewer when buffers are exhausted.
 uint32_t AppendToSendQueue(Context& context, Connection& c, IoCursor& from, uint32_t limit);
+// Whether a write could get a buffer now.
+bool HasSendMemory(Context& context);
 // Gives up the chunks that lie wholly before SND.UNA.
 void DropAcknowledgedChunks(Context& context, Connection& c);
 void ClearSendQueue(Context& context, Connection& c);

@@ -170,7 +170,7 @@ struct Connection {
   ListNode all_node;               // on Context::all
   ListNode port_node;              // on its PortBucket
   ListNode blocked_node;           // held back by a full interface queue
-  ListNode accept_node;            // on its listener's accept queue
+  ListNode waiting_node;  // on its listener's accept queue; once accepted, on Context::starved
   Tuple tuple;
   State state = State::kClosed;
   Family family = Family::kIpv4;  // of the socket
@@ -329,7 +329,7 @@ struct SynRecord : Handshake {
 struct Listener {
   Connection* connection = nullptr;
   List<SynRecord, &SynRecord::node> syn_queue;
-  List<Connection, &Connection::accept_node> accept_queue;
+  List<Connection, &Connection::waiting_node> accept_queue;
   uint32_t syn_count = 0;
   uint32_t accept_count = 0;
   uint32_t backlog = 0;

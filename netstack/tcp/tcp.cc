@@ -272,6 +272,8 @@ void Tcp::SetDefaultCongestionControl(CongestionControl kind) {
   context_.congestion_control = kind;
 }
 
+void Tcp::OnMemory() { FeedStarved(context_); }
+
 void Tcp::SetHeaderPrediction(bool on) { context_.header_prediction = on; }
 
 void Tcp::Mend(const Connection** examined, Instant now) { MendTables(context_, examined, now); }

@@ -75,6 +75,8 @@ class Tcp {
   void OnTimer(Timer* timer, Instant now);  // kinds kTcp*
   void OnQueueDrained(uint16_t interface,
                       Instant now);  // room on the interface again: continue held-back output
+  // Memory may have come back: tells whoever waits for it.
+  void OnMemory();
   // An ICMP error about a segment of ours: `embedded` is the quoted transport header (8 bytes at
   // least). `error` is the errno (ECONNREFUSED, EHOSTUNREACH, ...; EMSGSIZE with `mtu` for path
   // MTU), `hard` per RFC 5461.

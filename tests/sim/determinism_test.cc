@@ -40,5 +40,29 @@ TEST(Determinism, AnotherSeedGivesAnotherTrace) {
             Simulate(MakeScenario(Kind::kMixed, 2)).digest);
 }
 
+// What the seeds promise is only worth something if it happens.
+TEST(Scenarios, TheFirstSeedsSeeWhatTheyAreMadeFor) {
+  Outcome all;
+  for (const Kind kind : kAllKinds) {
+    for (uint64_t seed = 1; seed <= 60; ++seed) {
+      const Outcome one = Simulate(MakeScenario(kind, seed));
+      all.crossed += one.crossed;
+      all.half_closed_by_client += one.half_closed_by_client;
+      all.half_closed_by_server += one.half_closed_by_server;
+      all.window_probes += one.window_probes;
+      all.path_changes += one.path_changes;
+      all.refused += one.refused;
+      all.survivors += one.survivors;
+    }
+  }
+  EXPECT_GT(all.crossed, 100u);
+  EXPECT_GT(all.half_closed_by_client, 20u);
+  EXPECT_GT(all.half_closed_by_server, 20u);
+  EXPECT_GT(all.window_probes, 20u);
+  EXPECT_GT(all.path_changes, 50u);
+  EXPECT_GT(all.refused, 20u);
+  EXPECT_GT(all.survivors, 20u) << "old connections must live on while memory runs out";
+}
+
 }  // namespace
 }  // namespace userstack::testing

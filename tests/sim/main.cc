@@ -56,7 +56,8 @@ bool Parse(int argc, char** argv, Arguments* out) {
 
 struct Totals {
   uint64_t runs = 0, frames = 0, bytes = 0;
-  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, refused = 0;
+  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, window_probes = 0;
+  uint64_t refused = 0, survivors = 0, crossed = 0, half_closed = 0, path_changes = 0;
   int64_t virtual_seconds = 0;
 };
 
@@ -76,7 +77,12 @@ bool RunOne(Kind kind, uint64_t seed, const Arguments& arguments, Totals* totals
   totals->retransmissions += outcome.retransmissions;
   totals->timeouts += outcome.timeouts;
   totals->no_buffer += outcome.no_buffer;
+  totals->window_probes += outcome.window_probes;
   totals->refused += outcome.refused;
+  totals->survivors += outcome.survivors;
+  totals->crossed += outcome.crossed;
+  totals->half_closed += outcome.half_closed_by_client + outcome.half_closed_by_server;
+  totals->path_changes += outcome.path_changes;
   totals->virtual_seconds += outcome.virtual_time.seconds();
   if (!arguments.twice) return true;
   const Outcome again = Simulate(scenario, false);
@@ -120,6 +126,14 @@ int Main(int argc, char** argv) {
       static_cast<unsigned long long>(totals.timeouts),
       static_cast<unsigned long long>(totals.no_buffer),
       static_cast<unsigned long long>(totals.refused));
+  std::printf(
+      "seen: %llu simultaneous opens, %llu half-closed streams, %llu window probes, %llu path "
+      "changes, %llu streams open while memory ran out\n",
+      static_cast<unsigned long long>(totals.crossed),
+      static_cast<unsigned long long>(totals.half_closed),
+      static_cast<unsigned long long>(totals.window_probes),
+      static_cast<unsigned long long>(totals.path_changes),
+      static_cast<unsigned long long>(totals.survivors));
   return totals.runs == 0 ? 2 : 0;
 }
 

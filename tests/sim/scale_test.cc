@@ -352,6 +352,58 @@ TEST_F(Scale, AnExhaustedArenaRefusesNewSocketsAndKeepsOldOnes) {
   ExpectClean();
 }
 
+TEST_F(Scale, AWriteThatFindsNoMemoryWaitsForIt) {
+  TwoHostsOptions options;
+  options.arena_bytes = size_t{1200} << 10;
+  Build(options);
+  std::vector<Connected> all;
+  for (uint16_t port = 80; port < 84; ++port) all.push_back(Connect(Family::kIpv4, port));
+  for (const Connected& c : all) {
+    ASSERT_TRUE(a().SetOption(*c.client, SOL_SOCKET, SO_SNDBUF, 1 << 20).ok());
+  }
+  a().SetInterest(*all.back().client, kEventOut, kWatchEdge);
+  // Within one call, so that nothing is acknowledged meanwhile. The last finds nothing left.
+  a().EnterCall(net().now());
+  std::vector<uint64_t> sent(all.size());
+  std::string text(4000, '\0');
+  for (size_t i = 0; i < all.size(); ++i) {
+    for (;;) {
+      FillContent(i, sent[i], reinterpret_cast<uint8_t*>(text.data()), text.size());
+      const auto put = a().Send(*all[i].client, text.data(), text.size(), MSG_NOSIGNAL);
+      // Linux: sk_stream_wait_memory.
+      if (!put.ok()) {
+        EXPECT_EQ(put.error(), EAGAIN);
+        break;
+      }
+      sent[i] += *put;
+    }
+  }
+  EXPECT_LT(sent.back(), 100'000u) << "the memory, not the send buffer";
+  EXPECT_EQ(all.back().client->socket->pollable.level & kEventOut, 0u) << "poll must not say yes";
+  manual_.seen = 0;
+  net().Flush();
+  std::vector<uint64_t> received(all.size());
+  const auto read_all = [&] {
+    for (size_t i = 0; i < all.size(); ++i) {
+      const long got = ReceiveContent(all[i].server, i, received[i]);
+      if (got > 0) received[i] += static_cast<uint64_t>(got);
+    }
+    return received == sent;
+  };
+  EXPECT_TRUE(net().RunUntil(read_all, Duration::Seconds(100)));
+  EXPECT_NE(manual_.seen & kEventOut, 0u) << "what was acknowledged made room";
+  EXPECT_EQ(SendContent(all.back().client, 3, sent.back(), 100), 100);
+  for (const Connected& c : all) {
+    Close(c.client);
+    net().RunFor(Duration::Seconds(1));
+    std::string rest;
+    (void)Receive(c.server, &rest);
+    Close(c.server);
+    Close(c.listener);
+  }
+  ExpectClean();
+}
+
 TEST_F(Scale, MemoryHeldBySlowReadersStarvesNobodyForEver) {
   TwoHostsOptions options;
   options.arena_bytes = size_t{16} << 20;

@@ -80,7 +80,9 @@ SidePlan DrawSide(Kind kind, Draw& draw, uint64_t bytes_max) {
   if (draw.OneIn(4)) side.write_pause = static_cast<uint32_t>(draw.Scale(1000, 100'000));
   if (draw.OneIn(4)) side.read_pause = static_cast<uint32_t>(draw.Scale(1000, 200'000));
   side.pause_max = Micro(draw.Scale(100, 500'000));
-  if (draw.OneIn(8)) side.read_delay = Micro(draw.Scale(1000, 8'000'000));
+  const bool slow = kind == Kind::kTight;
+  if (draw.OneIn(slow ? 2 : 8))
+    side.read_delay = Micro(draw.Scale(1000, slow ? 60'000'000 : 8'000'000));
   side.edge = draw.OneIn(2);
   side.no_delay = draw.OneIn(3);
   side.cork = draw.OneIn(8);
@@ -164,10 +166,12 @@ HostOptions DrawHost(Kind kind, Draw& draw, size_t index) {
 }
 
 void DrawTraffic(Kind kind, Draw& draw, Scenario* scenario) {
-  const uint64_t streams = kind == Kind::kDatagram ? draw.Below(2) : draw.Scale(1, 12);
-  const uint64_t budget = kind == Kind::kTiny    ? 100'000
-                          : kind == Kind::kLarge ? 3'000'000
-                                                 : 600'000;
+  const uint64_t streams = kind == Kind::kDatagram ? draw.Below(2)
+                           : kind == Kind::kTight  ? draw.Between(2, 16)
+                                                   : draw.Scale(1, 12);
+  const uint64_t budget = kind == Kind::kTiny                            ? 100'000
+                          : kind == Kind::kLarge || kind == Kind::kTight ? 3'000'000
+                                                                         : 600'000;
   for (uint64_t i = 0; i < streams; ++i) {
     Scenario::StreamEntry entry;
     entry.client = draw.Below(scenario->hosts.size());
@@ -177,6 +181,8 @@ void DrawTraffic(Kind kind, Draw& draw, Scenario* scenario) {
     } while (entry.server == entry.client && !draw.OneIn(8));
     entry.family = draw.OneIn(2) ? Family::kIpv4 : Family::kIpv6;
     entry.plan = DrawStream(kind, draw, std::max<uint64_t>(budget / streams, 1000));
+    entry.plan.crossed =
+        entry.client != entry.server && (kind == Kind::kCrossed ? !draw.OneIn(4) : draw.OneIn(20));
     scenario->streams.push_back(entry);
   }
   const uint64_t datagrams = kind == Kind::kDatagram ? draw.Between(1, 5)
@@ -193,6 +199,24 @@ void DrawTraffic(Kind kind, Draw& draw, Scenario* scenario) {
     entry.plan.interval = Micro(draw.Scale(10, 200'000));
     entry.plan.connected = draw.OneIn(2);
     scenario->datagrams.push_back(entry);
+  }
+}
+
+// Routes that change while connections are open.
+void DrawPathChanges(Draw& draw, Scenario::HostPlan* host) {
+  static constexpr uint32_t kWidths[] = {0, 1280, 1290, 1350, 1420, 1480, 1492};
+  Duration after;
+  for (uint64_t n = draw.Between(1, 5); n > 0; --n) {
+    after = after + Micro(draw.Scale(1000, 20'000'000));
+    host->path_changes.push_back({after, draw.Pick(kWidths)});
+  }
+}
+
+void DrawHoards(Draw& draw, Scenario* scenario) {
+  for (size_t i = 0; i < scenario->hosts.size(); ++i) {
+    if (draw.OneIn(4)) continue;
+    const Duration from = Micro(draw.Scale(1000, 5'000'000));
+    scenario->hoards.push_back({i, from, from + Micro(draw.Scale(100'000, 300'000'000))});
   }
 }
 
@@ -218,6 +242,8 @@ const char* KindName(Kind kind) {
       return "datagram";
     case Kind::kTight:
       return "tight";
+    case Kind::kCrossed:
+      return "crossed";
   }
   return "";
 }
@@ -241,6 +267,10 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
       host.up.path_mtu = draw.Pick(kNarrow);
       host.up.path_mtu_mode = draw.OneIn(4) ? PathMtuMode::kBlackHole : PathMtuMode::kAnswer;
     }
+    if (host.up.path_mtu_mode == PathMtuMode::kAnswer &&
+        (kind == Kind::kPathMtu ? draw.OneIn(2) : kind == Kind::kMixed && draw.OneIn(6))) {
+      DrawPathChanges(draw, &host);
+    }
     s.hosts.push_back(host);
   }
   // Linux probes for path MTUs only on request (tcp_mtu_probing 0), so a black hole may end a
@@ -255,6 +285,7 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
   }
   s.backlog = draw.OneIn(4) ? static_cast<int>(draw.Between(1, 4)) : 64;
   DrawTraffic(kind, draw, &s);
+  if (kind == Kind::kTight) DrawHoards(draw, &s);
   // A buffer made smaller than the window that was promised drops data, on Linux too.
   s.quiet = kind == Kind::kClean && s.backlog == 64 &&
             std::none_of(s.streams.begin(), s.streams.end(), [](const auto& entry) {
@@ -295,6 +326,9 @@ std::string Scenario::Describe() const {
     }
     out << ", arena " << (host.options.arena_bytes >> 10) << " KiB\n    up " << host.up.Describe()
         << "\n    down " << host.down.Describe() << "\n";
+    for (const auto& change : host.path_changes) {
+      out << "    path of " << change.mtu << " after " << change.after.milliseconds() << " ms\n";
+    }
   }
   for (const StreamEntry& entry : streams) {
     out << "stream " << hosts[entry.client].options.name << " to "
@@ -305,6 +339,10 @@ std::string Scenario::Describe() const {
     out << "datagrams " << hosts[entry.client].options.name << " to "
         << hosts[entry.server].options.name << (entry.family == Family::kIpv4 ? " v4 " : " v6 ")
         << entry.plan.count << " up to " << entry.plan.size_max << " bytes\n";
+  }
+  for (const Hoard& hoard : hoards) {
+    out << "hoarder on " << hosts[hoard.host].options.name << " from " << hoard.from.milliseconds()
+        << " to " << hoard.until.milliseconds() << " ms\n";
   }
   return out.str();
 }

@@ -6,6 +6,8 @@
 //   4. No timer storm: turns for a deadline alone are bounded per virtual second and connection.
 //   5. Each stack's invariants hold after every event.
 //   6. On a quiet wire nothing is sent twice.
+//   7. When memory runs out, calls say ENOBUFS or ENOMEM, what was given back can be had again, and
+//      a connection that was open before its host's memory was hoarded ends as if nothing were.
 // A broken law fails a Check, which prints the seed and the exchange.
 #pragma once
 
@@ -25,6 +27,12 @@ struct Scenario {
   struct HostPlan {
     HostOptions options;
     Impairment up, down;
+    // The route behind the up link changes: `mtu` (0: as wide as the wire) from `after` on.
+    struct PathChange {
+      Duration after;
+      uint32_t mtu;
+    };
+    std::vector<PathChange> path_changes;
   };
   std::vector<HostPlan> hosts;  // clients and servers
   struct StreamEntry {
@@ -39,6 +47,12 @@ struct Scenario {
     DatagramPlan plan;
   };
   std::vector<DatagramEntry> datagrams;
+  // A program on `host` takes every socket it can get from `from` until `until`.
+  struct Hoard {
+    size_t host = 0;
+    Duration from, until;
+  };
+  std::vector<Hoard> hoards;
   int backlog = 64;
   bool quiet = false;                           // nothing is lost, refused or held back: law 6
   Duration patience = Duration::Seconds(4000);  // virtual time until everything must have ended
@@ -55,7 +69,12 @@ struct Outcome {
   Duration virtual_time;
   uint64_t bytes = 0;
   // Over all hosts.
-  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, refused = 0, predicted = 0;
+  uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, predicted = 0, window_probes = 0;
+  // Calls that found no memory; streams that were open when that happened.
+  uint64_t refused = 0, survivors = 0;
+  uint64_t crossed = 0;  // simultaneous opens that succeeded
+  uint64_t half_closed_by_client = 0, half_closed_by_server = 0;
+  uint64_t path_changes = 0;
 };
 
 // `live` prints the exchange as it happens.
@@ -72,10 +91,11 @@ enum class Kind : uint8_t {
   kPathMtu,   // narrower hops: answered, black holes, fragmented
   kDatagram,  // UDP up to the largest datagram, through fragmentation
   kTight,     // arenas that run out
+  kCrossed,   // simultaneous opens
 };
-inline constexpr Kind kAllKinds[] = {Kind::kMixed,   Kind::kClean,    Kind::kLossy,
-                                     Kind::kTiny,    Kind::kLarge,    Kind::kResets,
-                                     Kind::kPathMtu, Kind::kDatagram, Kind::kTight};
+inline constexpr Kind kAllKinds[] = {Kind::kMixed, Kind::kClean,  Kind::kLossy,   Kind::kTiny,
+                                     Kind::kLarge, Kind::kResets, Kind::kPathMtu, Kind::kDatagram,
+                                     Kind::kTight, Kind::kCrossed};
 const char* KindName(Kind kind);
 
 Scenario MakeScenario(Kind kind, uint64_t seed);

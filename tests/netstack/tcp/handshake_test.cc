@@ -142,6 +142,28 @@ TEST_F(Handshake, BothSidesMayOpenAtOnce) {
   EXPECT_TRUE(ConnectAgain(s).ok());
 }
 
+TEST_F(Handshake, ACrossedSynAcksWindowIsNotScaled) {
+  // RFC 7323 2.2. Taken for 128 times as much, data goes out beyond the window, and when the next
+  // ACK tells the truth the two ends drop each other's segments for ever.
+  TcpHost::Socket* s = BeginConnect();
+  const Seg syn = Out();
+  our_port_ = syn.source_port;
+  Seg crossed = Syn();
+  crossed.window = 1000;
+  In(crossed);
+  SkipOut();
+  crossed.flags |= kTcpAck;
+  crossed.acknowledgment = syn.sequence + 1;
+  crossed.options.timestamp_value = ++peer_timestamp_;
+  In(crossed);
+  SkipOut();
+  EXPECT_GT(Write(s, std::string(20'000, 'w')), 1000);
+  uint32_t sent = 0;
+  while (HasOut()) sent += static_cast<uint32_t>(Out().payload.size());
+  EXPECT_GT(sent, 0u);
+  EXPECT_LE(sent, 1000u);
+}
+
 TEST_F(Handshake, ASocketMayConnectToItself) {
   TcpHost::Socket* s = host().Open();
   ASSERT_TRUE(tcp().Bind(*s->connection, {Address("10.0.0.2"), 4000, 0}).ok());

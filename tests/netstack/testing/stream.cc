@@ -55,7 +55,8 @@ std::string DescribeSide(const SidePlan& plan) {
 
 std::string StreamPlan::Describe() const {
   return "at " + std::to_string(start.milliseconds()) + " ms: client " + DescribeSide(client) +
-         "; server " + DescribeSide(server) + (may_fail ? " (may fail)" : "");
+         "; server " + DescribeSide(server) + (crossed ? " (crossed)" : "") +
+         (may_fail ? " (may fail)" : "");
 }
 
 StreamSide::StreamSide(Network* network, const SidePlan& plan, const SidePlan& peer, bool initiator,
@@ -125,12 +126,21 @@ void StreamSide::Connect(Host& host, Family family, const Endpoint& remote,
   TryConnect();
 }
 
+void StreamSide::ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote) {
+  crossed_port_ = port;
+  Connect(host, family, remote);
+}
+
 void StreamSide::TryConnect() {
   ++attempts_;
   int error = 0;
   socket_ = host_->Open(family_ == Family::kIpv4 ? AF_INET : AF_INET6, SOCK_STREAM, this, &error);
   if (socket_ == nullptr) return Fail(error);
   SetUp();
+  if (crossed_port_ != 0) {
+    const Status bound = host_->Bind(*socket_, {IpAddress::Any(family_), crossed_port_, 0});
+    Check(bound.ok(), "test: bind");
+  }
   const Status status = host_->Connect(*socket_, remote_);
   if (!status.ok() && status.error() != EINPROGRESS) return Fail(status.error());
   local_ = host_->LocalName(*socket_);
@@ -139,11 +149,17 @@ void StreamSide::TryConnect() {
 }
 
 bool StreamSide::RetryConnect(int error) {
-  if (!initiator_ || connected_ || attempts_ >= kConnectAttempts) return false;
-  if (error != EHOSTUNREACH && error != ETIMEDOUT) return false;
+  const bool crossed = crossed_port_ != 0;
+  if (!(initiator_ || crossed) || connected_ || attempts_ >= kConnectAttempts) return false;
+  if (error != EHOSTUNREACH && error != ETIMEDOUT && !(crossed && error == ECONNREFUSED)) {
+    return false;
+  }
   if (socket_ != nullptr) host_->Close(socket_);
   socket_ = nullptr;
-  network_->StartTimer(*host_, this, kConnectTimer, network_->now() + Duration::Seconds(1));
+  // Two that meet may not keep missing each other.
+  const Duration pause =
+      Duration::Milliseconds(1000 + (crossed ? static_cast<int64_t>(random_.Below(1000)) : 0));
+  network_->StartTimer(*host_, this, kConnectTimer, network_->now() + pause);
   return true;
 }
 
@@ -396,13 +412,32 @@ bool StreamPair::finished() const {
   return server->finished();
 }
 
-StreamPair StartStream(Network& network, Host& client, StreamServer& server, Family family,
-                       const StreamPlan& plan, const std::string& name) {
+namespace {
+
+StreamPair MakePair(Network& network, const StreamPlan& plan, const std::string& name) {
   StreamPair pair;
   pair.client = &network.AddApplication<StreamSide>(&network, plan.client, plan.server, true,
                                                     plan.may_fail, name + " client");
   pair.server = &network.AddApplication<StreamSide>(&network, plan.server, plan.client, false,
                                                     plan.may_fail, name + " server");
+  return pair;
+}
+
+}  // namespace
+
+StreamPair StartCrossed(Network& network, Host& client, Host& server, Family family, uint16_t port,
+                        const StreamPlan& plan, const std::string& name) {
+  const StreamPair pair = MakePair(network, plan, name);
+  network.At(network.now() + plan.start, [pair, &client, &server, family, port] {
+    pair.client->ConnectCrossed(client, family, port, {server.address(family), port, 0});
+    pair.server->ConnectCrossed(server, family, port, {client.address(family), port, 0});
+  });
+  return pair;
+}
+
+StreamPair StartStream(Network& network, Host& client, StreamServer& server, Family family,
+                       const StreamPlan& plan, const std::string& name) {
+  const StreamPair pair = MakePair(network, plan, name);
   network.At(network.now() + plan.start, [pair, &client, &server, family] {
     pair.client->Connect(client, family, server.endpoint(), [&server, pair](const Endpoint& local) {
       server.Expect(local, pair.server);

@@ -46,6 +46,7 @@ struct SidePlan {
 struct StreamPlan {
   SidePlan client, server;
   Duration start;         // after the scenario's start
+  bool crossed = false;   // both ends connect, nobody listens
   bool may_fail = false;  // a reset or a timeout is no violation; wrong bytes still are
   std::string Describe() const;
 };
@@ -61,6 +62,13 @@ class StreamSide : public Application {
   void Connect(Host& host, Family family, const Endpoint& remote,
                std::function<void(const Endpoint&)> connecting = nullptr);
   void Take(SimSocket* socket);
+  // Both ends connect, each from its own `port`: a simultaneous open. Who comes too early for the
+  // other is refused, and tries again.
+  void ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote);
+  // From now on a connection that is open may not fail.
+  void EndExcuses() { may_fail_ = may_fail_ && !open(); }
+  bool may_fail() const { return may_fail_; }
+  bool open() const { return connected_ && !closed_; }
 
   void OnEvents(SimSocket& socket, EventMask events) override;
   void OnTimer(uint64_t tag) override;
@@ -109,6 +117,7 @@ class StreamSide : public Application {
   Endpoint remote_;
   std::function<void(const Endpoint&)> connecting_;
   int attempts_ = 0;
+  uint16_t crossed_port_ = 0;  // of a simultaneous open; 0: none
   uint64_t sent_ = 0, received_ = 0;
   bool connected_ = false, ended_ = false, end_seen_ = false, closed_ = false;
   bool read_paused_ = false, write_paused_ = false;
@@ -150,6 +159,8 @@ struct StreamPair {
   // Both sides are done. A server side whose client failed before it was accepted counts as done.
   bool finished() const;
 };
+StreamPair StartCrossed(Network& network, Host& client, Host& server, Family family, uint16_t port,
+                        const StreamPlan& plan, const std::string& name);
 StreamPair StartStream(Network& network, Host& client, StreamServer& server, Family family,
                        const StreamPlan& plan, const std::string& name);
 
