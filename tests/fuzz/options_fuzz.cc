@@ -96,14 +96,9 @@ class Program {
 };
 
 Bytes Step(uint8_t call, uint8_t socket, uint8_t level, int name, const Bytes& value) {
-  Bytes out = {call,
-               socket,
-               level,
-               static_cast<uint8_t>(name >> 8),
-               static_cast<uint8_t>(name),
-               static_cast<uint8_t>(value.size())};
-  out.insert(out.end(), value.begin(), value.end());
-  return out;
+  return Concat({{call, socket, level, static_cast<uint8_t>(name >> 8), static_cast<uint8_t>(name),
+                  static_cast<uint8_t>(value.size())},
+                 value});
 }
 
 template <typename T>
