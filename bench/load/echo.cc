@@ -117,7 +117,7 @@ int PingPong(const Options& options) {
   int64_t now = Now(), began = now;
   const int64_t begin = now + Nanoseconds(options.warmup);
   const int64_t end = begin + Nanoseconds(options.seconds);
-  while (now < end) {
+  while (now < end || histogram.total() == 0) {  // a stall of the whole time is one slow request
     if (!counting && now >= begin) {
       counting = true;
       busy = MachineBusySeconds();

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -23,13 +24,13 @@ class Histogram {
   uint64_t total() const { return total_; }
   int64_t maximum() const { return maximum_; }
 
-  // The upper edge of the bucket where the quantile (0 to 1) lies.
+  // The upper edge of the bucket where the quantile (0 to 1) lies, or the maximum.
   int64_t Quantile(double quantile) const {
     const auto rank = static_cast<uint64_t>(quantile * static_cast<double>(total_));
     uint64_t seen = 0;
     for (size_t i = 0; i < counts_.size(); ++i) {
       seen += counts_[i];
-      if (seen > rank) return UpperEdge(i);
+      if (seen > rank) return std::min(UpperEdge(i), maximum_);
     }
     return maximum_;
   }

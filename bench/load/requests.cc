@@ -24,7 +24,8 @@ class Meter {
         begin_(now_ + Nanoseconds(options.warmup)),
         end_(begin_ + Nanoseconds(options.seconds)) {}
 
-  // To be called once a turn of the loop; false at the end.
+  // To be called once a turn of the loop; false at the end, which comes not before the first
+  // answer.
   bool Tick() {
     now_ = Now();
     if (!counting_ && now_ >= begin_) {
@@ -32,7 +33,7 @@ class Meter {
       busy_ = MachineBusySeconds();
       now_ = began_ = Now();
     }
-    return now_ < end_;
+    return now_ < end_ || done_ == 0;
   }
   int64_t now() const { return now_; }
   void Add(int64_t since) {
