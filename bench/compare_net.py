@@ -196,17 +196,21 @@ class Links:
                             wrapped_environment(f"tap:t{n}{side}", address, self.library)))
         return Link(*ends)
 
-    def _xdp(self, n, mtu=1500):
+    def _xdp(self, n, mtu=1500, offloads=False):
         other = Namespace()
         veth(n, f"k{n}", f"x{n}", other, mtu, other_address=False)
-        plain(OWN, f"k{n}")
-        plain(other, f"x{n}")
+        if not offloads:
+            plain(OWN, f"k{n}")
+            plain(other, f"x{n}")
         own = wrapped_environment(f"xdp:x{n}", f"10.97.{n}.2", self.library)
         return Link(End(other, f"10.97.{n}.2", own), End(OWN, f"10.97.{n}.1"))
 
     def _xdp_client(self, n):
         link = self._xdp(n)
         return Link(link.client, link.server)
+
+    def _xdp_offloads(self, n):
+        return self._xdp(n, offloads=True)
 
     def _xdp_jumbo(self, n):
         return self._xdp(n, mtu=JUMBO)

@@ -39,7 +39,8 @@ ARMS = {
     "tap": "kernel to wrapped server over TAP",
     "tap-client": "wrapped client over TAP to kernel server",
     "tap-both": "wrapped to wrapped over two TAPs and a bridge",
-    "xdp": "kernel to wrapped server over AF_XDP on veth",
+    "xdp": "kernel to wrapped server over AF_XDP on veth, no offloads",
+    "xdp-offloads": "the same with the veth's default offloads on",
     "xdp-client": "wrapped client over AF_XDP on veth to kernel server",
     "xdp-jumbo": "kernel to wrapped server over AF_XDP on veth, MTU 9000",
     "xdp-both": "wrapped to wrapped over AF_XDP on veth",
@@ -64,8 +65,8 @@ def bulk_row(name, title, *arguments):
     also = {"xdp": ("kernel", "kernel-plain"), "xdp-jumbo": ("kernel-jumbo", "kernel-plain-jumbo")}
     return Row(name, title, work.bulk(*arguments),
                ("kernel", "kernel-default", "kernel-plain", "kernel-jumbo", "kernel-plain-jumbo",
-                "tap", "tap-both", "xdp", "xdp-jumbo", "xdp-both", "gvisor", "gvisor-plain",
-                "gvisor-plain-jumbo", "lwip"),
+                "tap", "tap-both", "xdp", "xdp-offloads", "xdp-jumbo", "xdp-both", "gvisor",
+                "gvisor-plain", "gvisor-plain-jumbo", "lwip"),
                (Metric("rate", "Gbit/s", goals=goals, also=also), per_byte("tap")))
 
 
