@@ -104,7 +104,7 @@ class XdpOpener {
   uint32_t frame_bytes_ = 0;
   bool multi_buffer_ = false;
   const char* step_ = "";
-  std::string why_generic_;
+  std::string why_;
   XdpProgram program_;
   std::unique_ptr<XdpDevice> device_;
   OpenedDevice answer_;
@@ -316,16 +316,17 @@ long XdpOpener::TryMode(XdpMode mode) {
   return result;
 }
 
-// Native mode where it works, generic mode otherwise. Empty, or what was wrong.
+// Native mode where it works, generic mode otherwise; a veth the other way round. Empty, or what
+// was wrong.
 std::string XdpOpener::Choose() {
   long result = program_.Load(interface_queues_, &step_);
   if (result < 0) return Explain(result, step_);
   XdpMode mode = spec_.mode == XdpSpec::Mode::kGeneric ? XdpMode::kGeneric : XdpMode::kNative;
-  if (mode == XdpMode::kGeneric) why_generic_ = "as asked";
+  if (mode == XdpMode::kGeneric) why_ = "as asked";
   if (veth_ && spec_.mode == XdpSpec::Mode::kAny && spec_.copies != XdpSpec::Copies::kZeroCopy) {
     // Measured: the other side's segments stay whole, and bulk arrives at twice the rate.
     mode = XdpMode::kGeneric;
-    why_generic_ = "in which a veth keeps segments whole";
+    why_ = "in which a veth keeps segments whole";
   }
   result = TryMode(mode);
   const bool may_change =
@@ -333,8 +334,8 @@ std::string XdpOpener::Choose() {
   const bool hopeless = result == -EPERM || result == -EBUSY || result == -EEXIST ||
                         result == -EAFNOSUPPORT || result == -ENOBUFS || result == -ENOMEM;
   if (result < 0 && may_change && !hopeless) {
-    why_generic_ = "native mode fails: " + Explain(result, step_);
-    mode = XdpMode::kGeneric;
+    why_ = std::string(NameOf(mode)) + " mode fails: " + Explain(result, step_);
+    mode = mode == XdpMode::kNative ? XdpMode::kGeneric : XdpMode::kNative;
     result = TryMode(mode);
   }
   if (result == -EOPNOTSUPP && spec_.copies == XdpSpec::Copies::kZeroCopy) {
@@ -358,7 +359,7 @@ void XdpOpener::Describe(XdpMode mode) {
                                                      : " (the driver has no zero-copy)";
   }
   answer_.note = "USERSTACK_DEV=xdp:" + text_ + ": " + NameOf(mode) + " mode" +
-                 (why_generic_.empty() ? "" : " (" + why_generic_ + ")") + ", " + copies + ", " +
+                 (why_.empty() ? "" : " (" + why_ + ")") + ", " + copies + ", " +
                  Number(device_->queue_count_) + " of " + Number(interface_queues_) +
                  " queues, MTU " + Number(device_->shared_->mtu) +
                  (multi_buffer_ ? ", several buffers a frame" : "");

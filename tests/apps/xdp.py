@@ -2,6 +2,7 @@
 """AF_XDP on a veth: hashes in both directions and modes, the kernel beside it, down and up, removal."""
 import signal
 import subprocess
+import time
 
 import harness
 from harness import KERNEL4, KERNEL6, STACK4, STACK6, check, equal
@@ -75,6 +76,17 @@ def interrupted(net, digest):
     equal(harness.sha256_file(program.out_path), digest, "through down and up")
 
 
+def stalled(net, digest):
+    """Nobody empties the ring for a second: what did not fit is sent again."""
+    program = net.wrapped("curl", "-sS", "--fail", "http://%s:8080/large" % KERNEL4)
+    harness.eventually(lambda: len(program.out()) > 1000000, "the transfer has begun")
+    program.process.send_signal(signal.SIGSTOP)
+    time.sleep(1)  # this is the fault, not a wait for something
+    program.process.send_signal(signal.SIGCONT)
+    program.expect(0, 60)
+    equal(harness.sha256_file(program.out_path), digest, "through a full ring")
+
+
 def removed(net):
     """The interface goes for good: the program is told, and nobody spins or hangs."""
     server = net.wrapped("/usr/bin/python3", "-c", SERVER, "9001")
@@ -100,6 +112,7 @@ def test(net):
     nginx = harness.start_nginx(net.kernel, configuration, KERNEL4, 8080)
     modes(net, digest)
     interrupted(net, digest)
+    stalled(net, digest)
     serving(net, harness.nginx_configuration(harness.WORK + "/www", workers=2,
                                              listen=("8080", "[::]:8080")), digest)
     if nginx.alive():
