@@ -135,7 +135,7 @@ void BM_Demultiplex(benchmark::State& state) {
   auto context = std::make_unique<tcp::Context>();
   context->core = &core;
   context->connections.Initialize(core.arena, 1u << 20);
-  if (!context->table.Initialize(core.arena, 1u << 19)) state.SkipWithError("arena");
+  if (!context->table.Initialize(core.arena, 1u << 20)) state.SkipWithError("arena");
   std::vector<tcp::Tuple> tuples(count);
   Random random(1);
   for (tcp::Tuple& tuple : tuples) {

@@ -230,6 +230,8 @@ void Ip::Mend(Instant now) {
   for (Packet* p = looped_.front(); p != nullptr; p = looped_.Next(p)) ++looped_count_;
   looped_was_congested_ = false;
   looped_drained_ = true;  // who waited for room looks again
+  drained_interfaces_ = (2u << kMaxInterfaces) - 2;
+  for (AcceptedPair& pair : accepted_) pair = {};
 }
 
 void Ip::CheckInvariants() const {

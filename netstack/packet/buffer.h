@@ -24,9 +24,9 @@ struct Buffer {
 // A range of a buffer's bytes. Holding a Slice means holding one reference, unless a comment says
 // "borrowed".
 struct Slice {
-  Buffer* buffer = nullptr;
-  uint32_t offset = 0;
-  uint32_t length = 0;
+  Buffer* buffer;
+  uint32_t offset;
+  uint32_t length;
 
   uint8_t* data() const { return buffer->bytes + offset; }
 };

@@ -38,6 +38,10 @@ struct FrameOwner {
 inline constexpr uint32_t kFrameOverhead = 576;
 
 struct Frame {
+  // User-provided, so that slices and storage are not written: what is beyond slice_count, and
+  // outside [begin, end), has no value.
+  Frame() {}
+
   ListNode node;
   uint16_t begin = kFrameHeadroom;  // headers occupy storage[begin, end)
   uint16_t end = kFrameHeadroom;

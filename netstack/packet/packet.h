@@ -37,9 +37,11 @@ struct IpInfo {
 };
 
 struct Packet {
+  // User-provided, so that the slices are not written: what is beyond slice_count has no value.
+  Packet() {}
+
   ListNode node;
   Instant arrival;
-  Slice slices[kMaxSlices];
   uint8_t slice_count = 0;
   bool link_broadcast = false;  // link destination is broadcast or multicast
   bool looped = false;          // came by the internal loopback
@@ -53,6 +55,7 @@ struct Packet {
   // memory it is charged with.
   uint32_t sequence = 0;
   uint32_t memory = 0;
+  Slice slices[kMaxSlices];  // last, so that a packet of one slice is a few cache lines
 
   uint8_t* data() const { return slices[0].data(); }
   uint32_t contiguous() const { return slices[0].length; }  // bytes that data() may be read for

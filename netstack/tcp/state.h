@@ -166,15 +166,16 @@ struct TcpOptionState {
 
 struct Connection {
   // --- identity ---
+  // The first two are what a look-up reads: together, so that it misses the cache once.
   HashNode<Connection> hash_node;  // in the table of connections by tuple (not CLOSED, not LISTEN)
-  ListNode all_node;               // on Context::all
-  ListNode port_node;              // on its PortBucket
-  ListNode blocked_node;           // held back by a full interface queue
-  ListNode waiting_node;  // on its listener's accept queue; once accepted, on Context::starved
   Tuple tuple;
   State state = State::kClosed;
   Family family = Family::kIpv4;  // of the socket
   uint16_t interface = 0;         // scope of link-local addresses
+  ListNode all_node;              // on Context::all
+  ListNode port_node;             // on its PortBucket
+  ListNode blocked_node;          // held back by a full interface queue
+  ListNode waiting_node;  // on its listener's accept queue; once accepted, on Context::starved
   struct PortBucket* port = nullptr;
   Listener* listener = nullptr;  // in LISTEN: its queues. Of a child not yet accepted: its listener
   Pollable* pollable = nullptr;  // nullptr: no socket (never accepted, or closed)

@@ -68,7 +68,9 @@ bool Tcp::Initialize(Core* core, Ip* ip, Instant now) {
       static_cast<uint16_t*>(arena->Allocate(offsets * sizeof(uint16_t), alignof(uint16_t)));
   if (x.port_offsets == nullptr) return false;
   x.port_offset_mask = offsets - 1;
-  const uint32_t buckets = Bounded(size, 8192, 1024, 1u << 20);
+  // As many slots as connections, so that a chain has one link mostly: each is a cache miss when
+  // there are very many.
+  const uint32_t buckets = connections;
   return x.table.Initialize(arena, buckets) && x.syn_table.Initialize(arena, buckets / 4) &&
          x.time_wait_table.Initialize(arena, buckets / 4) &&
          x.port_table.Initialize(arena, Bounded(size, 8192, 4096, 1u << 15));
