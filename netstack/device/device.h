@@ -9,7 +9,7 @@
 namespace userstack {
 
 struct DeviceCapabilities {
-  MacAddress mac;  // our own address on the wire
+  MacAddress mac;                     // our own address on the wire
   uint32_t mtu = 1500;                // largest IP packet, 576 (1280 with IPv6) .. 65535
   bool transmit_checksum = false;     // accepts frames with Offload::checksum_needed
   uint32_t tcp_segmentation_max = 0;  // largest IP packet it will cut by TSO (up to 65535); 0: none
