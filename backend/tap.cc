@@ -34,6 +34,9 @@ constexpr uint32_t kMaximumMtu = 65535;
 constexpr unsigned kSmallBuffers = 4;
 constexpr uint32_t kSmallBytes = kSmallBuffers * kSmallBufferBytes;
 constexpr uint32_t kCopyBreak = 8192;
+// One call takes no more than this and one frame: what it filled should still be in the cache when
+// it is used.
+constexpr uint64_t kBytesPerCall = 256 << 10;
 
 std::string Quote(const std::string& name) { return "USERSTACK_DEV=tap:" + name + ": "; }
 
@@ -311,7 +314,8 @@ size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
                           Instant now) {
   Scatter scatter(core);
   size_t taken = 0;
-  for (size_t reads = 0; reads < limit && !gone_; ++reads) {
+  uint64_t bytes = 0;
+  for (size_t reads = 0; reads < limit && bytes < kBytesPerCall && !gone_; ++reads) {
     Packet* packet = scatter.Refill() ? core.packets.Allocate() : nullptr;
     VirtioHeader header;
     iovec entries[kSmallBuffers + 2] = {{header.data(), header.size()}};
@@ -340,6 +344,7 @@ size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
       continue;
     }
     scatter.MoveInto(*packet, length);
+    bytes += length;
     packet->offload = *offload;
     packet->arrival = now;
     packet->ip.interface = interface;

@@ -40,7 +40,10 @@ bool IsKernelDestination(const Endpoint& endpoint);  // USERSTACK_KERNEL
 // lives, signal handlers are deferred.
 class Session {
  public:
-  Session();
+  // kWhenDue: looks at the device when nobody has for some tens of microseconds. kLater: the call
+  // looks itself (LookBeside, Poll), once it knows whether it needs to.
+  enum class Look : uint8_t { kWhenDue, kLater };
+  explicit Session(Look look = Look::kWhenDue);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -59,6 +62,9 @@ class Session {
   // The same before a call that will Wait: not when it will probably sleep for long, because who
   // sleeps on the device sees there what has come.
   void PollBeforeWait();
+  // For a call that has found what it came for: looks only when nobody has for so long that others
+  // may be waiting for input.
+  void LookBeside();
   // Sends what is queued now; for long calls (a blocking send of a gigabyte).
   void Flush();
 

@@ -26,8 +26,15 @@ constinit thread_local ThreadState t_state __attribute__((tls_model("initial-exe
 namespace {
 
 constexpr Duration kPollInterval = Duration::Microseconds(50);
+// A reader whose socket has data needs no more of it: what it leaves in the device costs nothing,
+// what it took and could not hold would cost a system call a packet to throw away. Well below the
+// pump's millisecond, after which that would look.
+constexpr Duration kReaderInterval = Duration::Microseconds(250);
+// One look takes no more than the nearest cache holds, so that the program's copy finds the bytes
+// there and the buffers are used again while they are warm.
 constexpr size_t kBatch = 64;
-constexpr int kMaxBatches = 4;
+constexpr uint64_t kLookBytes = 256 << 10;
+constexpr size_t kLookPackets = 128;
 constexpr long kFutexWake = 1;  // FUTEX_WAKE, shared between processes
 constexpr long kEveryWaiter = 0x7fffffff;
 
@@ -186,10 +193,11 @@ void ReleaseSleeper(Sleeper* sleeper, Instant now) {
 namespace {
 
 // One look. A full batch may have left something.
-size_t TakeBatch(Instant now, size_t limit) {
+size_t TakeBatch(Instant now, size_t limit, uint64_t* bytes) {
   Stack& stack = *g_shared->stack;
   Packet* packets[kBatch];
   const size_t count = g_local.device->Receive(stack.core(), packets, limit, kWireInterface, now);
+  for (size_t i = 0; i < count; ++i) *bytes += packets[i]->length;
   if (count != 0) stack.Input(packets, count, now);
   if (!t_state.is_pump) Store(&g_shared->last_poll, now.nanoseconds);
   return count;
@@ -208,15 +216,19 @@ void TellAddresses(const Ip& ip) {
 
 size_t TakeInput(Instant now) {
   size_t taken = 0;
-  for (int i = 0; i < kMaxBatches; ++i) {
-    const size_t count = TakeBatch(now, kBatch);
+  uint64_t bytes = 0;
+  while (taken < kLookPackets && bytes < kLookBytes) {
+    const size_t count = TakeBatch(now, kBatch, &bytes);
     taken += count;
     if (count < kBatch) break;
   }
   return taken;
 }
 
-size_t TakeOne(Instant now) { return TakeBatch(now, 1); }
+size_t TakeOne(Instant now) {
+  uint64_t bytes = 0;
+  return TakeBatch(now, 1, &bytes);
+}
 
 void Drain(Instant now) {
   Stack& stack = *g_shared->stack;
@@ -280,14 +292,18 @@ void LeaveStack() {
     DeliverDeferredSignals();
 }
 
-Session::Session() {
+static void LookIfDue(Instant now, Duration interval) {
+  const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
+  if (now - last >= interval) TakeInput(now);
+}
+
+Session::Session(Look look) {
   if (t_state.in_session || !EnterStack()) {
     failed_ = true;
     return;
   }
   now_ = MonotonicNow();
-  const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
-  if (now_ - last >= kPollInterval) TakeInput(now_);
+  if (look == Look::kWhenDue) LookIfDue(now_, kPollInterval);
 }
 
 Session::~Session() {
@@ -306,6 +322,10 @@ void Session::Poll() {
 void Session::PollBeforeWait() {
   const Duration limit = Duration::Microseconds(CurrentConfig().spin_microseconds);
   if (t_state.estimate.PollingPays(limit)) Poll();
+}
+
+void Session::LookBeside() {
+  if (!failed_) LookIfDue(now_, kReaderInterval);
 }
 
 void Session::Flush() {

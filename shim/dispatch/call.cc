@@ -8,7 +8,7 @@
 
 namespace userstack::shim {
 
-SocketCall::SocketCall(int fd) {
+SocketCall::SocketCall(int fd, Session::Look look) : session_(look) {
   if (session_.failed()) {
     status_ = -ENETDOWN;
     return;

@@ -24,7 +24,7 @@ inline constexpr EventMask kWaitPriority = kEventPriority;
 class SocketCall {
  public:
   // `fd` must have been IsOurs a moment ago.
-  explicit SocketCall(int fd);
+  explicit SocketCall(int fd, Session::Look look = Session::Look::kWhenDue);
   ~SocketCall();
   SocketCall(const SocketCall&) = delete;
   SocketCall& operator=(const SocketCall&) = delete;

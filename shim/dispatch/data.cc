@@ -118,7 +118,9 @@ long SendData(SocketCall& call, const IoVector& data, int flags, const Destinati
   return Repeat(call, kWaitWritable, nonblocking, call.description().send_timeout, attempt);
 }
 
-long ReceiveData(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message) {
+namespace {
+
+long Receive(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message) {
   Socket& socket = call.socket();
   // Urgent data and the error queue never block (tcp_recv_urg, ip_recv_error).
   const bool nonblocking =
@@ -145,6 +147,14 @@ long ReceiveData(SocketCall& call, const IoVector& data, int flags, ReceivedMess
     return static_cast<long>(message->copied);
   };
   return Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
+}
+
+}  // namespace
+
+long ReceiveData(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message) {
+  const long result = Receive(call, data, flags, message);
+  if (result >= 0) call.session().LookBeside();
+  return result;
 }
 
 bool WantsBrokenPipe(const SocketCall& call, long result, int flags) {

@@ -18,7 +18,8 @@ struct Destination {
 // raises SIGPIPE once the session is over, see WantsBrokenPipe.
 long SendData(SocketCall& call, const IoVector& data, int flags, const Destination& destination,
               const Ancillary* ancillary);
-// What recvmsg returns; *message holds the rest.
+// What recvmsg returns; *message holds the rest. For a call made with Look::kLater: the device is
+// asked only when the socket has nothing, or nobody has asked for long.
 long ReceiveData(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message);
 
 // SIGPIPE is for stream sockets, unless MSG_NOSIGNAL.

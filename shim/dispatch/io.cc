@@ -7,7 +7,7 @@ namespace {
 
 long Receive(int fd, const IoVector& data, int flags, sockaddr* address, socklen_t* length) {
   if (!IsOurs(fd)) return kNotOurs;
-  SocketCall call(fd);
+  SocketCall call(fd, Session::Look::kLater);
   if (call.status() != 0) return call.status();
   ReceivedMessage message;
   const long result = ReceiveData(call, data, flags, &message);

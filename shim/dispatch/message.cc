@@ -59,7 +59,7 @@ ControlStyle StyleFor(SocketCall& call, const ReceivedMessage& received) {
 long ReceiveMessage(int fd, msghdr* message, int flags) {
   const long bad = CheckHeader(message);
   if (bad != 0) return bad;
-  SocketCall call(fd);
+  SocketCall call(fd, Session::Look::kLater);
   if (call.status() != 0) return call.status();
   ReceivedMessage received;
   const long result =
