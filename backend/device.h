@@ -22,7 +22,8 @@ class Device {
   virtual const DeviceCapabilities& capabilities() const = 0;
 
   // Takes up to `limit` packets without blocking; they are from `core.packets`, arrival = now,
-  // interface = `interface`. Fewer than `limit` does not mean that nothing is left.
+  // interface = `interface`. Fewer than `limit`: nothing was left, or so many bytes were taken that
+  // the rest had better wait until they are used.
   virtual size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                          Instant now) = 0;
 
