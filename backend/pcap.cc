@@ -2,10 +2,16 @@
 #include "backend/pcap.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/file.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
+
+#include "netstack/base/byte_order.h"
+#include "netstack/base/checksum.h"
 
 namespace userstack::backend {
 namespace {
@@ -110,9 +116,79 @@ size_t CaptureDevice::Receive(Core& core, Packet** packets, size_t limit, uint16
   return count;
 }
 
+namespace {
+
+constexpr size_t kEthernetBytes = 14;
+constexpr size_t kUdpBytes = 8;
+
+// Makes the headers of a frame of many datagrams those of its `index`th, of `payload` bytes.
+void WriteDatagramHeaders(uint8_t* frame, size_t length, uint16_t index, uint32_t payload) {
+  uint8_t* ip = frame + kEthernetBytes;
+  uint8_t* udp = frame + length - kUdpBytes;
+  const bool v4 = ip[0] >> 4 == 4;
+  const auto udp_length = static_cast<uint16_t>(payload + kUdpBytes);
+  const auto network = static_cast<size_t>(udp - ip);
+  Store16(udp + 4, udp_length);
+  ChecksumAccumulator pseudo;
+  if (v4) {
+    Store16(ip + 2, static_cast<uint16_t>(network + udp_length));
+    Store16(ip + 4, static_cast<uint16_t>(Load16(ip + 4) + index));
+    Store16(ip + 10, 0);
+    ChecksumAccumulator sum;
+    sum.Add(ip, network);
+    Store16(ip + 10, sum.Checksum());
+    pseudo.AddPseudoHeader(IpAddress::V4FromBytes(ip + 12), IpAddress::V4FromBytes(ip + 16),
+                           IPPROTO_UDP, udp_length);
+  } else {
+    Store16(ip + 4, static_cast<uint16_t>(network - 40 + udp_length));
+    pseudo.AddPseudoHeader(IpAddress::V6FromBytes(ip + 8), IpAddress::V6FromBytes(ip + 24),
+                           IPPROTO_UDP, udp_length);
+  }
+  Store16(udp + 6, pseudo.Sum());  // as on every captured frame whose sum the device finishes
+}
+
+}  // namespace
+
+// A frame that the device cuts into datagrams is captured as these: a merged one would look like
+// one datagram that nobody sent. (Merged TCP segments read as what they are: a piece of a stream.)
+void CaptureDevice::RecordDatagrams(const Frame& frame) {
+  const size_t headers = frame.header_length();
+  const uint32_t size = frame.offload.segment_size;
+  uint8_t copy[kFrameStorage];
+  unsigned slice = 0;
+  uint32_t offset = 0;
+  uint16_t index = 0;
+  for (uint32_t left = frame.payload_length; left > 0; ++index) {
+    const uint32_t payload = std::min(size, left);
+    std::memcpy(copy, frame.header(), headers);
+    WriteDatagramHeaders(copy, headers, index, payload);
+    iovec entries[kMaxSlices + 2];
+    entries[1] = {copy, headers};
+    size_t count = 2;
+    for (uint32_t want = payload; want > 0;) {
+      const Slice& from = frame.slices[slice];
+      const uint32_t n = std::min(want, from.length - offset);
+      if (n > 0) entries[count++] = {from.data() + offset, n};
+      want -= n;
+      offset += n;
+      if (offset < from.length) continue;
+      ++slice;
+      offset = 0;
+    }
+    left -= payload;
+    Record(entries, count, static_cast<uint32_t>(headers) + payload);
+  }
+}
+
 Device::Sent CaptureDevice::Transmit(Core& core, const Frame& frame) {
   const Sent sent = inner_->Transmit(core, frame);
   if (sent != Sent::kDone) return sent;
+  const Offload& offload = frame.offload;
+  if (offload.segmentation == SegmentationType::kUdpSegment && offload.segment_size != 0 &&
+      offload.header_length == frame.header_length()) {
+    RecordDatagrams(frame);
+    return sent;
+  }
   iovec entries[kMaxSlices + 2];
   entries[1] = {const_cast<uint8_t*>(frame.header()), frame.header_length()};
   for (unsigned s = 0; s < frame.slice_count; ++s) {

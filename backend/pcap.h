@@ -38,6 +38,7 @@ class CaptureDevice : public Device {
       : inner_(std::move(inner)), file_(std::move(file)) {}
   // entries[0] is free for the record's header; `length` bytes are in the rest.
   void Record(iovec* entries, size_t count, uint32_t length);
+  void RecordDatagrams(const Frame& frame);
 
   std::unique_ptr<Device> inner_;
   OwnedDescriptor file_;

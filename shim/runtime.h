@@ -65,12 +65,18 @@ class Session {
   // For a call that has found what it came for: looks only when nobody has for so long that others
   // may be waiting for input.
   void LookBeside();
+  // The call has sent a datagram that others may follow at once: at its end the stack may keep it
+  // for them, if it thinks so and the pump is about to look. `certain`: another follows within this
+  // very call, whatever the pump does.
+  void HoldOutput(bool certain = false) { hold_ = certain ? Hold::kCertain : Hold::kIfKept; }
   // Sends what is queued now; for long calls (a blocking send of a gigabyte).
   void Flush();
 
  private:
   friend struct SessionAccess;
+  enum class Hold : uint8_t { kNothing, kIfKept, kCertain };
   Instant now_;
+  Hold hold_ = Hold::kNothing;
   bool failed_ = false;
 };
 

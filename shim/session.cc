@@ -35,6 +35,9 @@ constexpr Duration kReaderInterval = Duration::Microseconds(250);
 constexpr size_t kBatch = 64;
 constexpr uint64_t kLookBytes = 256 << 10;
 constexpr size_t kLookPackets = 128;
+// A datagram is kept for others that follow it while the pump looks within this time (or should
+// have within this time, so that one that is stopped holds nothing up).
+constexpr Duration kSoon = Duration::Microseconds(200);
 constexpr long kFutexWake = 1;  // FUTEX_WAKE, shared between processes
 constexpr long kEveryWaiter = 0x7fffffff;
 
@@ -103,6 +106,20 @@ void EnsureDeadlineIsKept() {
       SendRing(*shared.attendant);
       break;
   }
+}
+
+// May the burst of datagrams wait for more? Only while the pump is known to look soon: it is what
+// sends the rest when the program stops calling. It looks so often only after it was asked to.
+bool MayHoldOutput(Instant now) {
+  Shared& shared = *g_shared;
+  if (t_state.is_pump || shared.device_busy || !shared.stack->OutputMayWait(now)) return false;
+  Store(&shared.pump_hurry, now.nanoseconds);
+  if (shared.pump_state == PumpState::kParked || shared.pump_state == PumpState::kAttending) {
+    shared.pump_state = PumpState::kTicking;
+    RingPump();
+  }
+  const Instant looks{__atomic_load_n(&shared.pump_looks_at, __ATOMIC_RELAXED)};
+  return looks - now <= kSoon && now - looks <= kSoon;
 }
 
 bool IsForked() { return g_local.fork_mark->load(std::memory_order_relaxed) == 0; }
@@ -236,6 +253,7 @@ void Drain(Instant now) {
   if (stack.ip().local_generation() != g_shared->local_generation) [[unlikely]] {
     TellAddresses(stack.ip());
   }
+  g_shared->output_held = false;
   bool queued = false;
   while (Frame* frame = stack.NextFrame(kWireInterface)) {
     const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
@@ -308,7 +326,12 @@ Session::Session(Look look) {
 
 Session::~Session() {
   if (failed_) return;
-  Drain(now_);
+  const bool keep = hold_ == Hold::kCertain || (hold_ == Hold::kIfKept && MayHoldOutput(now_));
+  if (keep) {
+    __atomic_store_n(&g_shared->output_held, true, __ATOMIC_RELAXED);
+  } else {
+    Drain(now_);
+  }
   LeaveStack();
 }
 

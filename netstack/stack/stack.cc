@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -56,7 +57,9 @@ bool Stack::Initialize(Arena* arena, const StackConfig& config, Instant now) {
 
 void Stack::Input(Packet* const* packets, size_t count, Instant now) {
   now_ = now;
+  tcp_.SetMoreInput(count > 1, now);
   for (size_t i = 0; i < count; ++i) InputOne(packets[i], now);
+  tcp_.SetMoreInput(false, now);
 }
 
 void Stack::InputOne(Packet* packet, Instant now) {
@@ -191,7 +194,7 @@ void Stack::Advance(Instant now) {
 
 Instant Stack::NextDeadline() const {
   if (ip_.HasLooped()) return now_;
-  return core_.timers.NextDeadline();
+  return std::min(core_.timers.NextDeadline(), udp_.BurstDeadline());
 }
 
 Frame* Stack::NextFrame(uint16_t interface) {
@@ -202,7 +205,11 @@ Frame* Stack::NextFrame(uint16_t interface) {
     frame = ip_.NextFrame(interface);
     if (frame != nullptr) return frame;
   }
-  return nullptr;
+  return udp_.FlushBurst(now_) ? ip_.NextFrame(interface) : nullptr;
+}
+
+bool Stack::OutputMayWait(Instant now) const {
+  return udp_.BurstMayWait(now) && !ip_.HasQueuedOutput();
 }
 
 void Stack::ReturnFrame(Frame* frame) { ip_.ReturnFrame(frame); }
@@ -210,11 +217,15 @@ void Stack::ReturnFrame(Frame* frame) { ip_.ReturnFrame(frame); }
 Result<Socket*> Stack::CreateSocket(int domain, int type, int protocol) {
   return sockets_.Create(domain, type, protocol);
 }
-void Stack::DestroySocket(Socket* socket, Instant now) { sockets_.Destroy(socket, now); }
+void Stack::DestroySocket(Socket* socket, Instant now) {
+  udp_.FlushBurst(now);
+  sockets_.Destroy(socket, now);
+}
 Status Stack::Bind(Socket& socket, const sockaddr* address, socklen_t length) {
   return sockets_.Bind(socket, address, length);
 }
 Status Stack::Connect(Socket& socket, const sockaddr* address, socklen_t length, Instant now) {
+  udp_.FlushBurst(now);
   return sockets_.Connect(socket, address, length, now);
 }
 Status Stack::Listen(Socket& socket, int backlog, Instant now) {
@@ -224,6 +235,7 @@ Result<Socket*> Stack::Accept(Socket& socket, Instant now) { return sockets_.Acc
 Result<size_t> Stack::Send(Socket& socket, const IoVector& data, int flags,
                            const sockaddr* destination, socklen_t destination_length,
                            const Ancillary* ancillary, Instant now) {
+  if (socket.kind != SocketKind::kUdp) udp_.FlushBurst(now);
   return sockets_.Send(socket, data, flags, destination, destination_length, ancillary, now);
 }
 Status Stack::Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
@@ -231,6 +243,7 @@ Status Stack::Receive(Socket& socket, const IoVector& data, int flags, ReceivedM
   return sockets_.Receive(socket, data, flags, message, now);
 }
 Status Stack::Shutdown(Socket& socket, int how, Instant now) {
+  udp_.FlushBurst(now);
   return sockets_.Shutdown(socket, how, now);
 }
 Status Stack::LocalName(const Socket& socket, sockaddr* address, socklen_t* length) const {
@@ -241,6 +254,7 @@ Status Stack::PeerName(const Socket& socket, sockaddr* address, socklen_t* lengt
 }
 Status Stack::SetOption(Socket& socket, int level, int name, const void* value, socklen_t length,
                         Instant now) {
+  udp_.FlushBurst(now);
   return sockets_.SetOption(socket, level, name, value, length, now);
 }
 Status Stack::GetOption(Socket& socket, int level, int name, void* value, socklen_t* length,

@@ -46,6 +46,9 @@ class Stack {
   // Runs what is due by `now`, internal loopback, and output that was held back.
   void Advance(Instant now);
   Instant NextDeadline() const;
+  // All that waits to go out is a burst of datagrams that others are likely to join: the driver may
+  // put NextFrame off, until NextDeadline at the latest. False when in doubt.
+  bool OutputMayWait(Instant now) const;
   // The next frame to put on `interface`, Ethernet header and all, or nullptr. The caller owns it:
   // it gives it back with core().frames.Release when the device has taken it, or with ReturnFrame
   // (in reverse order) when the device refused.

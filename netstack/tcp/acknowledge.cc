@@ -1,6 +1,7 @@
 #include "netstack/tcp/acknowledge.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "netstack/tcp/constants.h"
 #include "netstack/tcp/output.h"
@@ -11,6 +12,15 @@ namespace userstack::tcp {
 namespace {
 
 bool InQuickMode(const Connection& c) { return c.quick_acks > 0 && !c.ping_pong; }
+
+// Segments that came together are answered together, as those that GRO has merged are; a hole or a
+// duplicate never waits. One connection at a time: a stream's segments come in runs.
+bool PutOff(Context& context, Connection& c, Instant now) {
+  if (!context.more_input || c.ack_now || !c.reorder.empty()) return false;
+  if (context.ack_later != &c) SendAckPutOff(context, now);
+  context.ack_later = &c;
+  return true;
+}
 
 }  // namespace
 
@@ -62,7 +72,7 @@ void SendOwedAck(Context& context, Connection& c, Instant now) {
       waiting > c.receive_mss && (ReceivedBytes(c) < c.options.receive_low_water ||
                                   SelectReceiveWindow(c) >= RemainingReceiveWindow(c));
   if (enough || InQuickMode(c) || c.ack_now || !c.reorder.empty()) {
-    SendAck(context, c, now);
+    if (!PutOff(context, c, now)) SendAck(context, c, now);
     return;
   }
   // Linux: tcp_send_delayed_ack. Never longer than a round trip.
@@ -75,6 +85,11 @@ void SendOwedAck(Context& context, Connection& c, Instant now) {
     delay = std::min(delay, most);
   }
   DelayAck(context, c, std::min(delay, kMaximumAckDelay), now);
+}
+
+void SendAckPutOff(Context& context, Instant now) {
+  Connection* c = std::exchange(context.ack_later, nullptr);
+  if (c != nullptr && c->ack_pending && c->state != State::kClosed) SendAck(context, *c, now);
 }
 
 void NoteAckSent(Context& context, Connection& c, uint32_t segments) {

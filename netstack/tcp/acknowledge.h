@@ -15,6 +15,8 @@ void QuickAck(Connection& c, uint32_t most);
 void EnterQuickAck(Connection& c);
 // Sends the owed ACK now or arms the timer.
 void SendOwedAck(Context& context, Connection& c, Instant now);
+// What SendOwedAck left for the end of the turn.
+void SendAckPutOff(Context& context, Instant now);
 // Arms the delayed-ACK timer, at most `most` from now.
 void DelayAck(Context& context, Connection& c, Duration most, Instant now);
 // A segment with ACK left.

@@ -52,6 +52,9 @@ struct Context {
   CongestionControl congestion_control = CongestionControl::kCubic;
   bool header_prediction = true;  // off: every segment takes every step, with the same result
   uint32_t orphans = 0;           // connections without a socket
+  // More segments of the same turn follow, and the connection whose ACK waits for them.
+  bool more_input = false;
+  Connection* ack_later = nullptr;
   // RFC 5961 7: how many challenge ACKs may still be sent in this second.
   Instant challenge_second;
   uint32_t challenge_budget = 0;

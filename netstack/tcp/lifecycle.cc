@@ -122,6 +122,7 @@ void ReleaseIfDone(Context& context, Connection& c) {
   c.blocked_node.Unlink();
   c.waiting_node.Unlink();
   c.all_node.Unlink();
+  if (context.ack_later == &c) context.ack_later = nullptr;
   if (c.orphan) --context.orphans;
   context.connections.Delete(&c);
 }

@@ -219,6 +219,11 @@ void Tcp::Input(Packet* packet, Instant now) {
   if (segment.packet != nullptr) context_.core->packets.Release(segment.packet);
 }
 
+void Tcp::SetMoreInput(bool more, Instant now) {
+  context_.more_input = more;
+  if (!more) SendAckPutOff(context_, now);
+}
+
 void Tcp::OnTimer(Timer* timer, Instant now) {
   Connection* c = nullptr;
   switch (timer->kind) {

@@ -72,6 +72,8 @@ class Tcp {
 
   // --- driven by the stack ---
   void Input(Packet* packet, Instant now);  // takes ownership; packet->ip filled in
+  // `more`: further packets of the same turn follow, so ACKs may wait for them. Ends with false.
+  void SetMoreInput(bool more, Instant now);
   void OnTimer(Timer* timer, Instant now);  // kinds kTcp*
   void OnQueueDrained(uint16_t interface,
                       Instant now);  // room on the interface again: continue held-back output

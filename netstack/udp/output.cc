@@ -40,11 +40,23 @@ Result<size_t> Udp::Send(UdpEndpoint& endpoint, const IoVector& data, const Endp
   if (total > 0xffff) return Error::Error(EMSGSIZE);
   if ((flags & MSG_OOB) != 0) return Error::Error(EOPNOTSUPP);
   const bool more = endpoint.cork || (flags & MSG_MORE) != 0;
+  NoteCall(now);
+  if (burst_ != nullptr) {
+    const auto bytes = static_cast<uint32_t>(total);
+    if (!more && Joins(endpoint, bytes, destination, ancillary) &&
+        JoinBurst(endpoint, data, bytes, now)) {
+      return total;
+    }
+    FlushBurst(now);
+  }
+  bool burst = false;
   if (endpoint.pending == nullptr) {
     if (destination == nullptr && !endpoint.connected) return Error::Error(EDESTADDRREQ);
     if (destination != nullptr && destination->port == 0) return Error::Error(EINVAL);
     const Endpoint& to = destination != nullptr ? *destination : endpoint.remote;
     if (const Status s = Begin(endpoint, to, ancillary); !s.ok()) return s;
+    burst = !more && MayBurst(endpoint, static_cast<uint32_t>(total), ancillary);
+    if (burst) endpoint.pending_segment = static_cast<uint16_t>(total);
   }
   const Result<size_t> appended = Append(endpoint, data, static_cast<uint32_t>(total), now);
   if (!appended.ok()) {
@@ -52,6 +64,10 @@ Result<size_t> Udp::Send(UdpEndpoint& endpoint, const IoVector& data, const Endp
     return appended;
   }
   if (more) return appended;
+  if (burst) {
+    StartBurst(endpoint, now);
+    return appended;
+  }
   if (const Status s = Flush(endpoint, now); !s.ok()) return s;
   return appended;
 }

@@ -37,6 +37,7 @@ Result<UdpEndpoint*> Udp::Create(Family family, Pollable* pollable) {
 }
 
 void Udp::Close(UdpEndpoint* endpoint, Instant now) {
+  FlushBurst(now);
   DropPending(*endpoint);
   Unlink(*endpoint);
   datagrams_->Discard(*endpoint, now);
@@ -164,6 +165,12 @@ void Udp::Mend() {
 void Udp::CheckInvariants() const {
   size_t bound = 0;
   uint32_t closing = 0;
+  if (burst_ != nullptr) {
+    Check(burst_->pending != nullptr && !burst_->closed(), "udp: a burst without a frame");
+    const uint32_t payload = burst_->pending->payload_length;
+    const uint32_t whole = uint32_t{burst_->pending_segment} * burst_count_;
+    Check(payload == whole, "udp: a burst of unequal datagrams");
+  }
   for (const UdpEndpoint* e = all_.front(); e != nullptr; e = all_.Next(e)) {
     Check(e->port_node.linked == (e->local.port != 0 && !e->closed()), "udp: port table");
     Check(e->demux_node.linked == e->port_node.linked, "udp: demultiplexing table");

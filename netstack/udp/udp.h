@@ -4,6 +4,9 @@
 // Invariants: 1. An endpoint is in the port table exactly while it has a local port, and then in
 // one of the two demultiplexing tables: connected ones by their four-tuple, others by their port.
 // 2. A closed endpoint is in no table; it is deleted when its last frame has left.
+// 3. At most one endpoint has a burst, and then its `pending` is whole datagrams of
+// `pending_segment` bytes (the first at least; see burst.cc). Nothing else overtakes a burst: what
+// changes an endpoint, or sends by another, flushes it first.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +32,8 @@ struct UdpEndpoint : DatagramSocket {
   uint16_t segment_size = 0;             // UDP_SEGMENT
   bool send_zero_checksum_v6 = false;    // UDP_NO_CHECK6_TX
   bool accept_zero_checksum_v6 = false;  // UDP_NO_CHECK6_RX
-  // A datagram under construction (MSG_MORE, UDP_CORK): its frame, or nullptr, and its way.
+  // A datagram under construction (MSG_MORE, UDP_CORK) or a burst: its frame, or nullptr, and its
+  // way.
   Frame* pending = nullptr;
   SendPlan pending_plan;
   uint16_t pending_segment = 0;
@@ -70,7 +74,13 @@ class Udp {
   InputResult Input(Packet* packet);
   void OnIcmpError(const IcmpError& error, Instant now);
   void OnFrameLeft(UdpEndpoint* endpoint);  // FramePool told of the endpoint
-  bool HasFrames() const { return closing_ > 0; }
+  bool HasFrames() const { return closing_ > 0 || burst_ != nullptr; }
+  // Puts the burst, if there is one, on the interface's queue. True when there was one.
+  bool FlushBurst(Instant now);
+  // There is a burst that it pays to keep for datagrams that will follow.
+  bool BurstMayWait(Instant now) const;
+  // When it must have gone out; Never() when there is none.
+  Instant BurstDeadline() const;
   // After a death in the middle of a change.
   void Mend();
   void CheckInvariants() const;
@@ -101,9 +111,23 @@ class Udp {
                       Instant now);
   void Finish(const UdpEndpoint& endpoint, Frame* frame, const SendPlan& plan, bool fragmented);
 
+  // burst.cc
+  void NoteCall(Instant now);
+  bool MayBurst(const UdpEndpoint& endpoint, uint32_t bytes, const Ancillary* ancillary) const;
+  void StartBurst(UdpEndpoint& endpoint, Instant now);
+  bool Joins(const UdpEndpoint& endpoint, uint32_t bytes, const Endpoint* destination,
+             const Ancillary* ancillary) const;
+  bool JoinBurst(UdpEndpoint& endpoint, const IoVector& data, uint32_t bytes, Instant now);
+
   Core* core_ = nullptr;
   Ip* ip_ = nullptr;
   Datagrams* datagrams_ = nullptr;
+  UdpEndpoint* burst_ = nullptr;
+  uint16_t burst_count_ = 0;       // datagrams in it
+  uint32_t burst_generation_ = 0;  // of the routes, when its way was chosen
+  Instant burst_started_;
+  Instant last_call_;
+  uint32_t near_calls_ = 0;  // calls that followed each other at once
   Pool<UdpEndpoint> pool_;
   List<UdpEndpoint, &UdpEndpoint::node> all_;
   uint32_t closing_ = 0;  // closed, with frames on the way

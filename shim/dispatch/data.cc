@@ -113,6 +113,7 @@ long SendData(SocketCall& call, const IoVector& data, int flags, const Destinati
                                                     destination.length, ancillary, call.now());
     if (!result.ok()) return -result.error();
     call.description().carried = true;
+    call.session().HoldOutput();
     return static_cast<long>(*result);
   };
   return Repeat(call, kWaitWritable, nonblocking, call.description().send_timeout, attempt);

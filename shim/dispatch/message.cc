@@ -10,6 +10,7 @@ namespace userstack::shim {
 namespace {
 
 constexpr unsigned kMaxMessages = 1024;  // UIO_MAXIOV
+constexpr unsigned kHeldMessages = 64;   // of one call that go to the device together
 
 long CheckHeader(const msghdr* message) {
   if (IsBadAddress(message)) return -EFAULT;
@@ -81,7 +82,8 @@ long ReceiveMessage(int fd, msghdr* message, int flags) {
   return result;
 }
 
-long SendMessage(int fd, const msghdr* message, int flags) {
+// `more`: the same call has another message behind this one.
+long SendMessage(int fd, const msghdr* message, int flags, bool more = false) {
   const long bad = CheckHeader(message);
   if (bad != 0) return bad;
   Destination destination;
@@ -103,10 +105,14 @@ long SendMessage(int fd, const msghdr* message, int flags) {
     result = SendData(call, IoVector(message->msg_iov, message->msg_iovlen), flags, destination,
                       ancillary.present != 0 ? &ancillary : nullptr);
     broken_pipe = WantsBrokenPipe(call, result, flags);
+    if (more && result >= 0) call.session().HoldOutput(true);
   }
   if (broken_pipe) RaiseBrokenPipe();
   return result;
 }
+
+// What earlier messages of the call left for a later one, which failed.
+void SendHeld() { const Session session; }
 
 }  // namespace
 
@@ -166,9 +172,16 @@ long sys_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (!IsOurs(fd)) return RawSyscall(SYS_sendmmsg, fd, Word(messages), count, flags);
   if (count != 0 && IsBadAddress(messages)) return -EFAULT;
   unsigned sent = 0;
-  for (; sent < count && sent < kMaxMessages; ++sent) {
-    const long result = sys_sendmsg(fd, &messages[sent].msg_hdr, flags);
-    if (result < 0) return sent != 0 ? static_cast<long>(sent) : result;
+  const unsigned most = std::min(count, kMaxMessages);
+  for (; sent < most; ++sent) {
+    const bool more = sent + 1 < most && (sent + 1) % kHeldMessages != 0;
+    long result = IsOurs(fd) ? SendMessage(fd, &messages[sent].msg_hdr, flags, more) : kNotOurs;
+    if (result == kNotOurs) result = sys_sendmsg(fd, &messages[sent].msg_hdr, flags);
+    if (result < 0) {
+      if (sent == 0) return result;
+      SendHeld();
+      break;
+    }
     messages[sent].msg_len = static_cast<unsigned>(result);
   }
   return sent;
