@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -193,7 +194,15 @@ void Stack::Advance(Instant now) {
   shim::Signal(0);
 }
 
-Instant Stack::NextDeadline() const { return State(this).timer; }
+Instant Stack::NextDeadline() const {
+  const shim::FakeState& state = State(this);
+  return state.output.empty() ? state.timer : std::min(state.timer, state.hold_until);
+}
+
+bool Stack::OutputMayWait(Instant now) const {
+  const shim::FakeState& state = State(this);
+  return !state.output.empty() && now < state.hold_until;
+}
 
 Frame* Stack::NextFrame(uint16_t) { return State(this).output.PopFront(); }
 void Stack::ReturnFrame(Frame* frame) { State(this).output.PushFront(frame); }

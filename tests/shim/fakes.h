@@ -26,6 +26,7 @@ struct FakeState {
   Channel channels[kChannels];
   List<Frame, &Frame::node> output;
   Pool<Socket> sockets;
+  Instant hold_until;                // what is queued may wait for more until then
   Instant timer = Instant::Never();  // Advance publishes channel 0 when it is due
   uint64_t timer_fired = 0;
   uint64_t destroyed = 0;

@@ -56,6 +56,50 @@ TEST(Waiting, TimerOfTheStackRunsWhileItsOnlyThreadSleeps) {
   EXPECT_EQ(child.Wait(), 0);
 }
 
+TEST(Waiting, WhatIsKeptForMoreToFollowGoesOutThoughNothingFollows) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    Wire wire(name);
+    const Instant patience = In(kPatience);
+    for (int held = 0; held < 20 && MonotonicNow() < patience;) {
+      {
+        Session session;
+        Fake().hold_until = session.now() + Duration::Microseconds(50);
+        QueueFrame("datagram");
+        session.HoldOutput();
+      }
+      held += CurrentShared().output_held ? 1 : 0;  // not until the pump ticks fast
+      EXPECT_EQ(wire.Receive(10000), "datagram") << "and no call was made";
+    }
+    EXPECT_LT(MonotonicNow(), patience) << "nothing was ever kept";
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST(Waiting, WhatIsKeptWithinOneCallGoesOutWithItsEnd) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    Wire wire(name);
+    {
+      Session session;
+      QueueFrame("first");
+      session.HoldOutput(true);
+    }
+    EXPECT_EQ(wire.Receive(0), "");
+    {
+      Session session;
+      QueueFrame("second");
+    }
+    EXPECT_EQ(wire.Receive(0), "first");
+    EXPECT_EQ(wire.Receive(0), "second");
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 TEST(Waiting, KernelDescriptorsAndTheStackWakeTheSameThread) {
   const std::string name = DeviceName();
   Child child([&] {
