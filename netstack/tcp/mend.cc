@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <new>
 
+#include "netstack/tcp/acknowledge.h"
 #include "netstack/tcp/constants.h"
 #include "netstack/tcp/lifecycle.h"
 #include "netstack/tcp/ports.h"
@@ -94,6 +95,7 @@ void MendTimers(Context& context, Connection& c, Instant now) {
     DisarmAll(context, c);
     return;
   }
+  if (c.ack_pending) DelayAck(context, c, kMinimumAckDelay, now);
   if (!c.sent.empty()) {
     if (c.retransmit_kind != RetransmitTimer::kRetransmit || !c.retransmit_timer.armed()) {
       ArmRetransmit(context, c, now);
@@ -177,6 +179,9 @@ void Abandon(ListType* list) {
 void MendTables(Context& context, const Connection** examined, Instant now) {
   context.table.Clear();
   context.syn_table.Clear();
+  // What still owes an ACK has a timer for it below.
+  context.more_input = false;
+  context.ack_later = nullptr;
   CountPortsAndOrphans(context);
   for (Connection* c = context.all.front(); c != nullptr;) {
     Connection* const next = context.all.Next(c);

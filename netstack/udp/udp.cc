@@ -142,6 +142,9 @@ Status Udp::GetOption(UdpEndpoint& endpoint, int name, void* value, uint32_t* le
 }
 
 void Udp::Mend() {
+  // A burst may hold half a datagram: it is lost, as what had not left.
+  if (burst_ != nullptr) burst_->pending = nullptr;
+  burst_ = nullptr;
   ports_.Clear();
   connected_.Clear();
   open_.Clear();
