@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// Not VmRSS of /proc/self/status: that is a sum of counters of each CPU, hundreds of KiB off.
+// Not VmRSS of /proc/self/status, which proc(5) calls inaccurate (how much depends on the kernel).
 static void Report(long done) {
   int descriptors = 0;
   DIR* directory = opendir("/proc/self/fd");
