@@ -184,6 +184,8 @@ bool Stack::RunDrained(Instant now) {
 
 void Stack::Advance(Instant now) {
   now_ = now;
+  // A device that takes no frame would leave it, and its deadline, in the past.
+  if (udp_.BurstDeadline() <= now) udp_.FlushBurst(now);
   for (int round = 0; round < kRoundsPerAdvance; ++round) {
     const bool fired = RunTimers(now);
     const bool looped = RunLoopback(now);

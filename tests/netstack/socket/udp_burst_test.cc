@@ -188,6 +188,17 @@ TEST_F(UdpBurstTest, OnlyAStreamOfCallsMayWaitAndNeverLongerThanItsBound) {
   EXPECT_FALSE(stack.OutputMayWait(now())) << "the stream has ended";
 }
 
+TEST_F(UdpBurstTest, ADeadlineThatHasPassedIsNotKeptWhileTheDeviceTakesNothing) {
+  Open2();
+  Stack& stack = *a().stack;
+  SendTo(client_, "held", to_);
+  const Instant deadline = now() + Duration::Microseconds(50);
+  stack.Advance(deadline);
+  EXPECT_GT(stack.NextDeadline(), deadline);
+  EXPECT_EQ(Go(), 1u);
+  EXPECT_EQ(All(), std::vector<std::string>{"held"});
+}
+
 TEST_F(UdpBurstTest, WhatElseWaitsEndsTheWait) {
   Open2();
   for (int i = 0; i < 40; ++i) SendTo(client_, "burst", to_);
