@@ -38,6 +38,7 @@ class Simulation {
     outcome.events = net_.events();
     outcome.timer_turns = net_.timer_turns();
     outcome.virtual_time = net_.now() - Instant{};
+    uint64_t unresolved = 0;
     for (size_t i = 0; i < net_.host_count(); ++i) {
       const Counters& counters = net_.host(i).core().counters;
       outcome.retransmissions += counters.Get(Counter::kTcpRetransmittedSegments);
@@ -45,8 +46,11 @@ class Simulation {
       outcome.predicted += counters.Get(Counter::kTcpHeaderPredictions);
       outcome.window_probes += counters.Get(Counter::kTcpZeroWindowProbes);
       outcome.no_buffer += counters.Get(Counter::kDeviceInNoBuffer);
+      unresolved += counters.Get(Counter::kNeighborQueueDrop);
     }
-    Check(!scenario_.quiet || outcome.retransmissions == 0, "law: a quiet wire sees nothing twice");
+    // A SYN that datagrams pushed out of the queue for an unresolved neighbour never left.
+    Check(!scenario_.quiet || outcome.retransmissions <= unresolved,
+          "law: a quiet wire sees nothing twice");
     CountStreams(&outcome);
     for (const Hoarder* hoarder : hoarders_) outcome.refused += hoarder->refused();
     outcome.survivors = survivors_;
@@ -158,6 +162,24 @@ class Simulation {
                        [](const Hoarder* hoarder) { return hoarder->finished(); });
   }
 
+  // Who closes at once never learns that every answer to the SYN-ACK was lost and that the other
+  // host gave up (Linux: tcp_synack_retries). Such servers, which nothing can reach any more.
+  std::vector<const StreamSide*> AbandonUnheard() {
+    std::vector<const StreamSide*> unheard;
+    for (size_t i = 0; i < net_.host_count(); ++i) {
+      if (net_.host(i).stack().HasUnfinishedWork(false)) return unheard;
+    }
+    for (size_t i = 0; i < pairs_.size(); ++i) {
+      const StreamPair& pair = pairs_[i];
+      const bool at_once = scenario_.streams[i].plan.client.end == EndStyle::kCloseAtOnce;
+      if (scenario_.quiet || !at_once || !pair.client->finished() || pair.server->taken()) continue;
+      if (pair.server->finished()) continue;
+      pair.server->Abandon();
+      unheard.push_back(pair.server);
+    }
+    return unheard;
+  }
+
   // Laws 1, 2 and 4.
   void Drive() {
     const Instant begin = net_.now();
@@ -173,9 +195,11 @@ class Simulation {
                   std::to_string(stack.HasUnfinishedWork(true)));
       }
     }
+    const std::vector<const StreamSide*> unheard = AbandonUnheard();
     Check(AllEnded(), "law: connections end within bounded virtual time");
     for (const StreamPair& pair : pairs_) {
       if (pair.client->succeeded() && pair.server->succeeded()) continue;
+      if (std::find(unheard.begin(), unheard.end(), pair.server) != unheard.end()) continue;
       Check(pair.client->may_fail() && pair.server->may_fail(), "law: every byte arrives");
     }
     CheckTimers(net_.now() - begin);

@@ -50,6 +50,7 @@ static void Timeouts(void) {
   See("readv", readv(fd, &part, 1));
   See("recv PEEK", recv(fd, buffer, 1, MSG_PEEK));
   PollOne("poll does not care", fd, POLLIN, 10);
+  SetTimeout(fd, SO_RCVTIMEO, 2000);
   PeerMust("after 60 text a in time");
   SeeData("read in time", buffer, read(fd, buffer, sizeof buffer));
   PeerMust("wait");
@@ -73,7 +74,7 @@ static void Interrupted(int flags, const char* how) {
   int fd = Connected("b", kPort + 1 + flags % 7);
   char buffer[16];
   pthread_t thread = SignalIn(80000);
-  PeerMust("after 200 text b later");
+  PeerMust("after 600 text b later");
   snprintf(label, sizeof label, "%s read", how);
   SeeData(label, buffer, read(fd, buffer, sizeof buffer));
   pthread_join(thread, NULL);
@@ -81,7 +82,7 @@ static void Interrupted(int flags, const char* how) {
   if (!(flags & SA_RESTART)) See("the rest", read(fd, buffer, sizeof buffer));
   Note("%s handlers: %d", how, (int)alarms);
 
-  SetTimeout(fd, SO_RCVTIMEO, 400);  // with a time-out, recv is never restarted
+  SetTimeout(fd, SO_RCVTIMEO, 2000);  // with a time-out, recv is never restarted
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s read with a time-out", how);
   See(label, read(fd, buffer, sizeof buffer));
@@ -113,14 +114,14 @@ static void Interrupted(int flags, const char* how) {
   close(fd);
 
   int listener = Listener(SELF4, kPort + 9, 4);
-  SetTimeout(listener, SO_RCVTIMEO, 400);
+  SetTimeout(listener, SO_RCVTIMEO, 2000);
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s accept with a time-out", how);
   See(label, accept(listener, NULL, NULL));
   pthread_join(thread, NULL);
   SetTimeout(listener, SO_RCVTIMEO, 0);
   thread = SignalIn(80000);
-  PeerMust("after 200 connect c %s %d", SELF4, kPort + 9);
+  PeerMust("after 600 connect c %s %d", SELF4, kPort + 9);
   snprintf(label, sizeof label, "%s accept", how);
   SeeOk(label, accept(listener, NULL, NULL));
   pthread_join(thread, NULL);

@@ -133,6 +133,7 @@ class StreamServer : public Application {
   // The sides of a plan. The client connects after plan.start; call order decides names.
   void Expect(const Endpoint& client, StreamSide* side) { expected_[Key(client)] = side; }
   void OnEvents(SimSocket& socket, EventMask events) override;
+  void OnTimer(uint64_t tag) override;  // memory may be back: accepts again
   bool finished() const override { return true; }
   std::string Describe() const override { return "server"; }
   Endpoint endpoint() const;
