@@ -69,7 +69,7 @@ TwoHostsOptions Impaired() {
 }
 
 TEST_F(Scale, BulkSurvivesLossDuplicationAndReordering) {
-  const uint64_t mib = FromEnvironment("USERSTACK_SIM_BULK_MIB", 64);
+  const uint64_t mib = FromEnvironment("USERSTACK_SIM_BULK_MIB", 1024);
   const Bulk bulk = RunBulk(Impaired(), mib << 20, Family::kIpv4);
   // RFC 9438's response function at 1 % loss and a round trip of half a millisecond gives about
   // 230 Mbit/s while no timeout interrupts it; a quarter is what no sound sender falls below.
