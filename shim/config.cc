@@ -20,7 +20,7 @@ struct Rule {
 
 // Indexed by Setting.
 constexpr Rule kRules[] = {
-    {"DEV", "a device as tap:NAME or xdp:IFACE[,queue=N][,force], a name of 1 to 15 characters"},
+    {"DEV", "a device as tap:NAME or xdp:IFACE[,OPTION...], a name of 1 to 15 characters"},
     {"ADDR", "up to 16 addresses with prefix length, as 10.0.0.2/24,fd00::2/64"},
     {"GATEWAY", "one address per family, as 10.0.0.1,fd00::1"},
     {"MTU", "576 to 65535"},
