@@ -368,11 +368,7 @@ Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
   do {
     sent = KernelWritev(fd_.get(), entries, count);
   } while (sent == -EINTR);
-  if (sent >= 0) {
-    core.counters.Add(Counter::kDeviceOutFrames);
-    core.counters.Add(Counter::kDeviceOutBytes, frame.length());
-    return Sent::kDone;
-  }
+  if (sent >= 0) return Sent::kDone;
   if (sent == -EAGAIN) return Sent::kBusy;
   // EIO: the interface is down, as a cable that is not plugged in. ENOBUFS, ENOMEM: the kernel is
   // out of memory, and writable all the same, so waiting for it would spin.
