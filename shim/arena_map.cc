@@ -1,7 +1,9 @@
 // Arena map: the memory file behind a stack, and its place in the address space.
 #include <elf.h>
+#include <fcntl.h>
 #include <link.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -20,6 +22,8 @@ constinit Shared* g_shared = nullptr;
 namespace {
 
 constexpr size_t kPage = 4096;
+// What is mapped cannot be cut off by anybody who has the descriptor: no SIGBUS.
+constexpr long kArenaSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 constexpr uint32_t kDescriptionLimit = 1 << 20;
 constexpr uint32_t kWatchLimit = 1 << 21;
 constexpr uint32_t kSleeperLimit = 1 << 15;
@@ -87,14 +91,22 @@ void UnmapArena(size_t size) {
 }
 
 int CreateArenaFile(size_t size) {
-  const long fd = RawSyscall(SYS_memfd_create, Word("userstack"), MFD_CLOEXEC);
+  const long fd = RawSyscall(SYS_memfd_create, Word("userstack"), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return static_cast<int>(fd);
-  const long result = RawSyscall(SYS_ftruncate, fd, static_cast<long>(size));
+  long result = RawSyscall(SYS_ftruncate, fd, static_cast<long>(size));
+  if (result == 0) result = RawSyscall(SYS_fcntl, fd, F_ADD_SEALS, kArenaSeals);
   if (result < 0) {
     RawSyscall(SYS_close, fd);
     return static_cast<int>(result);
   }
   return MoveInternal(static_cast<int>(fd));
+}
+
+uint64_t ArenaFileSize(int fd) {
+  struct stat status;
+  if (RawSyscall(SYS_fcntl, fd, F_GET_SEALS) != kArenaSeals) return 0;
+  if (RawSyscall(SYS_fstat, fd, Word(&status)) != 0) return 0;
+  return static_cast<uint64_t>(status.st_size);
 }
 
 Shared* FormatArena(size_t size, const Config& config) {

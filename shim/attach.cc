@@ -5,7 +5,6 @@
 // Process-local, under g_attacher (a thread id, so that a handler that comes here again on the same
 // thread is refused instead of waiting for itself).
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -346,16 +345,12 @@ bool ParseHandover(const char* text, Handover* handover) {
     text = end + 1;
   }
   if (count < 3) return false;
-  struct stat status;
-  if (RawSyscall(SYS_fstat, numbers[0], Word(&status)) != 0 || !S_ISREG(status.st_mode)) {
-    return false;
-  }
   handover->arena = numbers[0];
   handover->listener = numbers[1];
   handover->device_count = count - 2;
   memcpy(handover->device, numbers + 2, sizeof(int) * handover->device_count);
-  handover->memory = static_cast<uint64_t>(status.st_size);
-  return true;
+  handover->memory = ArenaFileSize(handover->arena);
+  return handover->memory != 0;
 }
 
 void CloseOnExec(const Handover& handover) {

@@ -119,6 +119,8 @@ long MapArena(int fd, size_t size);
 void UnmapArena(size_t size);
 // A new arena: an unlinked file in memory. Its descriptor (internal) or -errno.
 int CreateArenaFile(size_t size);
+// The size of an arena's file that was handed over; 0 when `fd` is none, or could shrink under us.
+uint64_t ArenaFileSize(int fd);
 // Formats the mapped arena: Shared, then the stack. Null: too small.
 Shared* FormatArena(size_t size, const Config& config);
 // Finds Shared in a mapped arena. Null: not one of ours, or made by another build.

@@ -34,7 +34,6 @@ struct Reply {
   uint64_t magic = kHelloMagic;
   Answer answer = Answer::kWelcome;
   int32_t creator = 0;
-  uint64_t memory = 0;
   char configuration[1024] = {};
 };
 
@@ -94,7 +93,22 @@ long SendReply(int fd, const Reply& reply, const int* descriptors, unsigned coun
   return RawSyscall(SYS_sendmsg, fd, Word(&message), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-// Returns the number of descriptors received, or -errno.
+// How many descriptors came with `message`.
+long TakeDescriptors(msghdr& message, int (&descriptors)[kMaxSent]) {
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+    return 0;
+  }
+  const size_t bytes = header->cmsg_len - CMSG_LEN(0);
+  memcpy(descriptors, CMSG_DATA(header), bytes);
+  return static_cast<long>(bytes / sizeof(int));
+}
+
+void CloseAll(const int* descriptors, long count) {
+  for (long i = 0; i < count; ++i) RawSyscall(SYS_close, descriptors[i]);
+}
+
+// Returns the number of descriptors received, which only a welcome has, or -errno.
 long ReceiveReply(int fd, Reply* reply, int (&descriptors)[kMaxSent]) {
   iovec part{reply, sizeof(*reply)};
   Control control;
@@ -105,17 +119,17 @@ long ReceiveReply(int fd, Reply* reply, int (&descriptors)[kMaxSent]) {
   message.msg_controllen = sizeof(control.bytes);
   const long n = Retry(SYS_recvmsg, fd, Word(&message), MSG_CMSG_CLOEXEC);
   if (n < 0) return n;
-  if (n != sizeof(*reply) || reply->magic != kHelloMagic) return -ECONNRESET;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return 0;
-  const size_t bytes = header->cmsg_len - CMSG_LEN(0);
-  memcpy(descriptors, CMSG_DATA(header), bytes);
-  return static_cast<long>(bytes / sizeof(int));
+  const long count = TakeDescriptors(message, descriptors);
+  const bool valid = n == sizeof(*reply) && reply->magic == kHelloMagic;
+  if (valid && reply->answer == Answer::kWelcome) return count;
+  CloseAll(descriptors, count);
+  return valid ? 0 : -ECONNRESET;
 }
 
 // Moves what was received above the program's numbers. False: not all of it is there.
-bool TakeOver(const Reply& reply, int (&descriptors)[kMaxSent], long count, Handover* handover) {
-  bool complete = count >= 3;
+bool TakeOver(int (&descriptors)[kMaxSent], long count, Handover* handover) {
+  handover->memory = count >= 3 ? ArenaFileSize(descriptors[0]) : 0;
+  bool complete = handover->memory != 0;
   for (long i = 0; i < count; ++i) {
     descriptors[i] = MoveInternal(descriptors[i]);
     if (descriptors[i] < 0) complete = false;
@@ -130,7 +144,6 @@ bool TakeOver(const Reply& reply, int (&descriptors)[kMaxSent], long count, Hand
   handover->listener = descriptors[1];
   handover->device_count = static_cast<unsigned>(count - 2);
   memcpy(handover->device, descriptors + 2, sizeof(int) * handover->device_count);
-  handover->memory = reply.memory;
   return true;
 }
 
@@ -154,7 +167,7 @@ Meeting Converse(int fd, const Config& config, Handover* handover) {
     case Answer::kSoon:
       return Meeting::kNobody;
     case Answer::kWelcome:
-      return TakeOver(reply, descriptors, count, handover) ? Meeting::kJoined : Meeting::kNobody;
+      return TakeOver(descriptors, count, handover) ? Meeting::kJoined : Meeting::kNobody;
     case Answer::kOtherBuild:
       Log(LogLevel::kError,
           "USERSTACK_DEV=%s: device busy: process %d holds it with another build of the library; "
@@ -179,7 +192,6 @@ void AnswerNewcomer(int fd) {
   if (hello.magic != kHelloMagic) return;
   Reply reply;
   reply.creator = g_shared->creator;
-  reply.memory = g_shared->arena->size();
   memcpy(reply.configuration, g_shared->configuration, sizeof(reply.configuration));
   if (memcmp(hello.build, g_shared->build, sizeof(hello.build)) != 0) {
     reply.answer = Answer::kOtherBuild;

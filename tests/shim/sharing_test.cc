@@ -197,6 +197,83 @@ TEST(Join, AnotherConfigurationIsRefusedInOneLine) {
   EXPECT_NE(line.find("USERSTACK_ADDR=10.0.0.2/24"), std::string::npos) << line;
 }
 
+// How many of this process's descriptors name the character device `path`.
+int CountDescriptorsOf(const char* path) {
+  struct stat wanted;
+  EXPECT_EQ(stat(path, &wanted), 0);
+  int count = 0;
+  for (int fd = 0; fd < 4096; ++fd) {
+    struct stat status;
+    if (fstat(fd, &status) == 0 && status.st_rdev == wanted.st_rdev && S_ISCHR(status.st_mode)) {
+      ++count;
+    }
+  }
+  return count;
+}
+
+// Answers one newcomer on the device's rendezvous address with `size` bytes of nothing and three
+// descriptors of /dev/zero.
+void AnswerWithNothing(int listener, size_t size) {
+  const int fd = accept(listener, nullptr, nullptr);
+  const int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+  const int descriptors[3] = {zero, zero, zero};
+  std::vector<char> bytes(size);
+  iovec part{bytes.data(), size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(descriptors))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(descriptors));
+  memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
+  EXPECT_EQ(sendmsg(fd, &message, 0), static_cast<ssize_t>(size));
+}
+
+TEST(Join, AnswerThatMeansNothingLeavesNoDescriptors) {
+  const std::string name = DeviceName();
+  const int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const int n = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "userstack/%u/tap:%s",
+                         geteuid(), name.c_str());
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address),
+                 static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + n)),
+            0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  Child newcomer([&] {
+    close(listener);
+    AttachTo(name);  // in the end it makes the stack by itself
+    EXPECT_EQ(CountDescriptorsOf("/dev/zero"), 0);
+    return 0;
+  });
+  AnswerWithNothing(listener, 1);
+  AnswerWithNothing(listener, 2048);
+  close(listener);
+  EXPECT_EQ(newcomer.Wait(), 0);
+}
+
+// What is mapped as a stack could be cut off under us, or be anything.
+TEST(Attach, InheritedFileThatIsNoArenaIsLeftAlone) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    setenv("USERSTACK_DEV", ("tap:" + name).c_str(), 1);
+    const int fd = memfd_create("small", 0);
+    EXPECT_EQ(write(fd, "x", 1), 1);
+    const std::string number = std::to_string(fd);
+    setenv("USERSTACK_ATTACH", (number + ":" + number + ":" + number).c_str(), 1);
+    AttachInherited();
+    EXPECT_FALSE(IsAttached());
+    EXPECT_EQ(getenv("USERSTACK_ATTACH"), nullptr);
+    EXPECT_EQ(fcntl(fd, F_GETFD), 0);  // the program's still
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 TEST(Attach, MissingDeviceIsOneLineAndNetworkDown) {
   int log[2];
   ASSERT_EQ(pipe(log), 0);
