@@ -227,6 +227,12 @@ void OnSynTimer(Context& context, SynRecord& r, Instant now) {
   context.core->timers.Arm(&r.timer, now + SynAckTimeout(r));
 }
 
+// Linux: tcp_synq_no_recent_overflow. Without a recent cookie no ACK can carry one.
+bool ExpectsCookies(const Listener& l, Instant now) {
+  constexpr Duration kCookieValidity = Duration::Seconds(120);
+  return l.last_cookie.nanoseconds != 0 && now - l.last_cookie <= kCookieValidity;
+}
+
 void SynRecordSegment(Context& context, SynRecord& r, Segment& segment, Instant now) {
   // Linux: tcp_check_req. First: sequence number and PAWS.
   const SeqNum next = r.receive_initial + 1;
@@ -259,11 +265,22 @@ void SynRecordSegment(Context& context, SynRecord& r, Segment& segment, Instant 
   }
   // Fifth: ACK.
   if (!segment.Has(wire::kTcpAck)) return;
+  Connection& listener = *r.listener->connection;
   if (segment.acknowledgment != r.send_initial + 1) {
-    SendResetTo(context, segment, now);
+    // An earlier copy of the SYN may have been answered by a cookie, when the queue was full, and
+    // the ACK of that may have been lost: the peer is established, with the cookie's number. (Linux
+    // resets.)
+    uint16_t mss = 0;
+    if (!ExpectsCookies(*r.listener, now) ||
+        !CheckCookie(context, r.tuple, r.receive_initial, segment.acknowledgment - 1, now, &mss)) {
+      SendResetTo(context, segment, now);
+    } else if (!AcceptQueueFull(*r.listener)) {
+      const SeqNum peer_initial = r.receive_initial;
+      RemoveSynRecord(context, r);
+      AcceptCookie(context, listener, segment, peer_initial, now);
+    }
     return;
   }
-  Connection& listener = *r.listener->connection;
   const uint32_t defer = listener.tcp_options.defer_accept;
   if (defer > r.timeouts && segment.sequence_length() == 0) {
     r.acknowledged = true;  // TCP_DEFER_ACCEPT: wait for data
@@ -285,14 +302,12 @@ void SynRecordSegment(Context& context, SynRecord& r, Segment& segment, Instant 
   Complete(context, listener, copy, segment, now);
 }
 
-bool AcceptCookie(Context& context, Connection& listener, Segment& segment, Instant now) {
+bool AcceptCookie(Context& context, Connection& listener, Segment& segment, SeqNum peer_initial,
+                  Instant now) {
   Listener& l = *listener.listener;
-  // Linux: tcp_synq_no_recent_overflow. Without a recent cookie no ACK can carry one.
-  constexpr Duration kCookieValidity = Duration::Seconds(120);
-  if (l.last_cookie.nanoseconds == 0 || now - l.last_cookie > kCookieValidity) return false;
+  if (!ExpectsCookies(l, now)) return false;
   uint16_t mss = 0;
-  if (!CheckCookie(context, segment.tuple, segment.sequence - 1, segment.acknowledgment - 1, now,
-                   &mss)) {
+  if (!CheckCookie(context, segment.tuple, peer_initial, segment.acknowledgment - 1, now, &mss)) {
     context.core->counters.Add(Counter::kTcpSynCookiesFailed);
     // Linux: resets. But while handshakes are stateless, what follows an ACK that found the accept
     // queue full looks like this, and the peer will send its first segment again: keep silent for
@@ -309,7 +324,7 @@ bool AcceptCookie(Context& context, Connection& listener, Segment& segment, Inst
   if (!route.ok()) return true;
   Handshake r;
   Negotiate(listener, segment, *route, &r);
-  r.receive_initial = segment.sequence - 1;
+  r.receive_initial = peer_initial;
   r.send_initial = segment.acknowledgment - 1;
   r.peer_mss = mss;
   r.window_scaling = r.sack = false;

@@ -8,7 +8,9 @@ namespace userstack::tcp {
 
 void BeginHandshake(Context& context, Connection& listener, const Segment& segment,
                     const SeqNum* lowest_initial, Instant now);
-// True when the ACK carried a valid cookie (the connection was made, or there was no room for it).
-bool AcceptCookie(Context& context, Connection& listener, Segment& segment, Instant now);
+// True when the ACK of a SYN numbered `peer_initial` carried a valid cookie (the connection was made,
+// or there was no room for it).
+bool AcceptCookie(Context& context, Connection& listener, Segment& segment, SeqNum peer_initial,
+                  Instant now);
 
 }  // namespace userstack::tcp

@@ -112,7 +112,10 @@ void ListenSegment(Context& context, Connection& listener, Segment& segment,
   // SYN cookie. Third: a SYN begins a handshake.
   if (segment.Has(wire::kTcpReset)) return;
   if (segment.Has(wire::kTcpAck)) {
-    if (!segment.Has(wire::kTcpSyn) && AcceptCookie(context, listener, segment, now)) return;
+    if (!segment.Has(wire::kTcpSyn) &&
+        AcceptCookie(context, listener, segment, segment.sequence - 1, now)) {
+      return;
+    }
     SendResetTo(context, segment, now);
     return;
   }

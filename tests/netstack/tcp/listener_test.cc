@@ -155,6 +155,28 @@ TEST_F(Listening, CookiesServeWhenTheSynQueueIsFull) {
   EXPECT_EQ(info.tcpi_snd_mss, 1448u);
 }
 
+// The ACK of the cookie is lost, a copy of the SYN comes late and finds room in the queue, and is
+// answered with another number: the peer is established and says so.
+TEST_F(Listening, ACookieIsGoodAfterALateCopyOfItsSynBeganAHandshake) {
+  TcpHost::Socket* l = host().Listen(80, 1, now());
+  Seg other, cookie, late;
+  ASSERT_TRUE(Begin(2000, &other));
+  ASSERT_TRUE(Begin(3000, &cookie));
+  EXPECT_EQ(host().Count(Counter::kTcpSynCookiesSent), 1u);
+  Seg reset;
+  reset.source_port = 2000;
+  reset.flags = kTcpReset;
+  reset.sequence = kPeerInitial + 1;
+  In(reset);
+  ASSERT_TRUE(Begin(3000, &late));
+  ASSERT_NE(late.sequence, cookie.sequence);
+  In(AckOf(cookie, "request"));
+  EXPECT_FALSE(Out().Has(kTcpReset));
+  TcpHost::Socket* s = host().Accept(l, now());
+  ASSERT_NE(s, nullptr);
+  EXPECT_EQ(Read(s), "request");
+}
+
 TEST_F(Listening, ACookieWithoutTimestampsKeepsOnlyTheMss) {
   TcpHost::Socket* l = host().Listen(80, 1, now());
   Seg answer;
