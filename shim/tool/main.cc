@@ -3,6 +3,7 @@
 #include <string>
 
 #include "shim/tool/command.h"
+#include "shim/tool/explain.h"
 
 using userstack::tool::Fail;
 using userstack::tool::kToolFailed;
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
   app.footer("Statuses: 125 the tool failed, 126 a command cannot be run, 127 it was not found.");
 
   int status = 0;
+  userstack::tool::AddExplain(app, &status);
   const std::string first = argc > 1 ? argv[1] : "-";
   const auto is_first = [&first](const CLI::App* command) { return command->check_name(first); };
   if (first[0] != '-' && app.get_subcommands(is_first).empty()) {
