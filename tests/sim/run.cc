@@ -163,19 +163,26 @@ class Simulation {
   }
 
   // Who closes at once never learns that every answer to the SYN-ACK was lost and that the other
-  // host gave up (Linux: tcp_synack_retries). Such servers, which nothing can reach any more.
+  // host gave up (Linux: tcp_synack_retries), and nobody learns that the FIN of such a one was sent
+  // in vain until its host gave up (tcp_orphan_retries). Who waits for them, which nothing can
+  // reach any more.
   std::vector<const StreamSide*> AbandonUnheard() {
     std::vector<const StreamSide*> unheard;
+    bool gave_up = false;
     for (size_t i = 0; i < net_.host_count(); ++i) {
-      if (net_.host(i).stack().HasUnfinishedWork(false)) return unheard;
+      Stack& stack = net_.host(i).stack();
+      if (stack.HasUnfinishedWork(false)) return unheard;
+      gave_up |= stack.core().counters.Get(Counter::kTcpAbortOnTimeout) != 0;
     }
-    for (size_t i = 0; i < pairs_.size(); ++i) {
-      const StreamPair& pair = pairs_[i];
-      const bool at_once = scenario_.streams[i].plan.client.end == EndStyle::kCloseAtOnce;
-      if (scenario_.quiet || !at_once || !pair.client->finished() || pair.server->taken()) continue;
-      if (pair.server->finished()) continue;
-      pair.server->Abandon();
-      unheard.push_back(pair.server);
+    if (scenario_.quiet) return unheard;
+    for (const StreamPair& pair : pairs_) {
+      for (const auto& [closer, waiter] :
+           {std::pair{pair.client, pair.server}, std::pair{pair.server, pair.client}}) {
+        if (!closer->closes_at_once() || !closer->finished() || waiter->finished()) continue;
+        if (waiter->taken() && !gave_up) continue;
+        waiter->Abandon();
+        unheard.push_back(waiter);
+      }
     }
     return unheard;
   }
@@ -199,7 +206,10 @@ class Simulation {
     Check(AllEnded(), "law: connections end within bounded virtual time");
     for (const StreamPair& pair : pairs_) {
       if (pair.client->succeeded() && pair.server->succeeded()) continue;
-      if (std::find(unheard.begin(), unheard.end(), pair.server) != unheard.end()) continue;
+      const bool heard = std::none_of(unheard.begin(), unheard.end(), [&](const StreamSide* side) {
+        return side == pair.server || side == pair.client;
+      });
+      if (!heard) continue;
       Check(pair.client->may_fail() && pair.server->may_fail(), "law: every byte arrives");
     }
     CheckTimers(net_.now() - begin);

@@ -126,7 +126,9 @@ void StreamSide::Connect(Host& host, Family family, const Endpoint& remote,
   TryConnect();
 }
 
-void StreamSide::ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote) {
+void StreamSide::ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote,
+                                StreamSide* other) {
+  crossed_ = other;
   crossed_port_ = port;
   Connect(host, family, remote);
 }
@@ -156,6 +158,9 @@ bool StreamSide::RetryConnect(int error) {
   if (error != EHOSTUNREACH && error != ETIMEDOUT && !(crossed && error == ECONNREFUSED)) {
     return false;
   }
+  // The other end is established already: this one gave up in SYN-RECEIVED, and its next SYN, from
+  // the same port, resets it (RFC 9293 3.5.1, 3.10.7.4).
+  if (crossed && crossed_->connected_) may_fail_ = crossed_->may_fail_ = true;
   if (socket_ != nullptr) host_->Close(socket_);
   socket_ = nullptr;
   // Two that meet may not keep missing each other.
@@ -339,6 +344,12 @@ void StreamSide::Close() {
   std::vector<uint8_t>().swap(buffer_);
 }
 
+void StreamSide::Abandon() {
+  closed_ = true;
+  if (socket_ != nullptr) host_->Close(socket_);
+  socket_ = nullptr;
+}
+
 void StreamSide::Fail(int error) {
   if (RetryConnect(error)) return;
   error_ = error;
@@ -443,8 +454,10 @@ StreamPair StartCrossed(Network& network, Host& client, Host& server, Family fam
                         const StreamPlan& plan, const std::string& name) {
   const StreamPair pair = MakePair(network, plan, name);
   network.At(network.now() + plan.start, [pair, &client, &server, family, port] {
-    pair.client->ConnectCrossed(client, family, port, {server.address(family), port, 0});
-    pair.server->ConnectCrossed(server, family, port, {client.address(family), port, 0});
+    pair.client->ConnectCrossed(client, family, port, {server.address(family), port, 0},
+                                pair.server);
+    pair.server->ConnectCrossed(server, family, port, {client.address(family), port, 0},
+                                pair.client);
   });
   return pair;
 }

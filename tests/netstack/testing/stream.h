@@ -64,7 +64,8 @@ class StreamSide : public Application {
   void Take(SimSocket* socket);
   // Both ends connect, each from its own `port`: a simultaneous open. Who comes too early for the
   // other is refused, and tries again.
-  void ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote);
+  void ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote,
+                      StreamSide* other);
   // From now on a connection that is open may not fail.
   void EndExcuses() { may_fail_ = may_fail_ && !open(); }
   bool may_fail() const { return may_fail_; }
@@ -75,8 +76,9 @@ class StreamSide : public Application {
   bool finished() const override { return closed_; }
   std::string Describe() const override;
   // The peer is gone before it was accepted: nothing to do any more.
-  void Abandon() { closed_ = true; }
+  void Abandon();
   bool taken() const { return host_ != nullptr; }
+  bool closes_at_once() const { return plan_.end == EndStyle::kCloseAtOnce; }
 
   // Everything sent, everything received, end of stream seen, closed without an error.
   bool succeeded() const;
@@ -117,7 +119,8 @@ class StreamSide : public Application {
   Endpoint remote_;
   std::function<void(const Endpoint&)> connecting_;
   int attempts_ = 0;
-  uint16_t crossed_port_ = 0;  // of a simultaneous open; 0: none
+  uint16_t crossed_port_ = 0;      // of a simultaneous open; 0: none
+  StreamSide* crossed_ = nullptr;  // its other end
   uint64_t sent_ = 0, received_ = 0;
   bool connected_ = false, ended_ = false, end_seen_ = false, closed_ = false;
   bool read_paused_ = false, write_paused_ = false;
