@@ -1,4 +1,5 @@
 // IoVector: the caller's memory for one call, as in readv(2). Borrowed; never kept beyond the call.
+// SendSpace is the other way round.
 #pragma once
 
 #include <sys/uio.h>
@@ -22,6 +23,12 @@ class IoVector {
  private:
   const iovec* entries_;
   size_t count_;
+};
+
+// Memory of the stack's for bytes to be sent, lent to a caller that fills it itself.
+struct SendSpace {
+  uint8_t* bytes = nullptr;
+  uint32_t length = 0;
 };
 
 // A position in an IoVector, for calls that copy piece by piece.

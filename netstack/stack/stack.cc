@@ -240,6 +240,13 @@ Result<size_t> Stack::Send(Socket& socket, const IoVector& data, int flags,
   if (socket.kind != SocketKind::kUdp) udp_.FlushBurst(now);
   return sockets_.Send(socket, data, flags, destination, destination_length, ancillary, now);
 }
+Result<SendSpace> Stack::ReserveSend(Socket& socket, size_t wanted, Instant now) {
+  udp_.FlushBurst(now);
+  return tcp_.ReserveSend(*socket.tcp, wanted, now);
+}
+void Stack::CommitSend(Socket& socket, size_t filled, bool more, Instant now) {
+  tcp_.CommitSend(*socket.tcp, filled, more, now);
+}
 Status Stack::Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
                       Instant now) {
   return sockets_.Receive(socket, data, flags, message, now);

@@ -11,6 +11,9 @@ Status Connect(Context& context, Connection& c, const Endpoint& remote, Instant 
 Status Disconnect(Context& context, Connection& c, Instant now);
 Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, int flags,
                         Instant now);
+// See Stack::ReserveSend and Stack::CommitSend.
+Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, Instant now);
+void CommitSend(Context& context, Connection& c, size_t filled, bool more, Instant now);
 Result<size_t> ReceiveData(Context& context, Connection& c, const IoVector& data, int flags,
                            int* message_flags, Instant now);
 Status Shutdown(Context& context, Connection& c, int how, Instant now);

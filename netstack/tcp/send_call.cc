@@ -56,6 +56,17 @@ uint32_t Room(const Connection& c) {
   return std::min(room, kPiece);
 }
 
+// Linux: sk_stream_wait_memory. Like a full buffer: an open connection waits, and lives on.
+void AwaitMemory(Context& context, Connection& c) {
+  if (!c.waiting_node.linked()) context.starved.PushBack(&c);
+}
+
+// What was held for more that does not fit must not wait for it.
+void Push(Context& context, Connection& c, Instant now) {
+  c.send.push = c.send.end;
+  Output(context, c, now);
+}
+
 }  // namespace
 
 Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, int flags,
@@ -81,19 +92,38 @@ Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, i
     if (!more) c.send.push = c.send.end;
     Output(context, c, now, more ? PushMode::kMore : PushMode::kNagle);
     if (n < wanted) {
-      // Linux: sk_stream_wait_memory. Like a full buffer: an open connection waits, and lives on.
-      if (!c.waiting_node.linked()) context.starved.PushBack(&c);
+      AwaitMemory(context, c);
       break;
     }
   }
   PublishReadiness(context, c);
   if (done == 0 && total > 0) return Status(EAGAIN);
-  // What was held for more that did not fit must not wait for it.
-  if (done < total && done > 0) {
-    c.send.push = c.send.end;
-    Output(context, c, now);
-  }
+  if (done < total && done > 0) Push(context, c, now);
   return done;
+}
+
+Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, Instant now) {
+  if (const int error = WhyNotSend(c); error != 0) {
+    PublishReadiness(context, c);
+    return Status(error);
+  }
+  if (const uint32_t room = Room(c); room != 0) {
+    const SendSpace space =
+        OpenSendSpace(context, c, static_cast<uint32_t>(std::min<size_t>(room, wanted)));
+    if (space.length != 0) return space;
+    AwaitMemory(context, c);
+  }
+  Push(context, c, now);
+  PublishReadiness(context, c);
+  return Status(EAGAIN);
+}
+
+void CommitSend(Context& context, Connection& c, size_t filled, bool more, Instant now) {
+  CloseSendSpace(context, c, static_cast<uint32_t>(filled));
+  if (filled == 0 && more) return;
+  if (!more) c.send.push = c.send.end;
+  Output(context, c, now, more ? PushMode::kMore : PushMode::kNagle);
+  PublishReadiness(context, c);
 }
 
 }  // namespace userstack::tcp

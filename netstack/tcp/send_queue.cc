@@ -69,6 +69,30 @@ uint32_t AppendToSendQueue(Context& context, Connection& c, IoCursor& from, uint
   return appended;
 }
 
+SendSpace OpenSendSpace(Context& context, Connection& c, uint32_t wanted) {
+  SendChunk* tail = c.chunks.back();
+  uint32_t room = tail == nullptr ? 0 : tail->buffer->capacity - tail->offset - tail->length;
+  // One piece: much data does not begin in what is left of a small buffer.
+  if (room == 0 || (room < wanted && wanted >= kLargeWrite)) {
+    tail = NewChunk(context, c, wanted);
+    if (tail == nullptr) return {};
+    room = tail->buffer->capacity;
+  }
+  return {tail->buffer->bytes + tail->offset + tail->length, std::min(room, wanted)};
+}
+
+void CloseSendSpace(Context& context, Connection& c, uint32_t filled) {
+  SendChunk* tail = c.chunks.back();
+  if (filled == 0) {
+    if (tail->length == 0) DropChunk(context, c, tail);
+    return;
+  }
+  if (c.next_chunk == nullptr) c.next_chunk = tail;
+  tail->length += filled;
+  c.send.end = c.send.end + filled;
+  c.queued_memory += filled;
+}
+
 bool HasSendMemory(Context& context) {
   SendChunk* chunk = LooseChunk(context, 1);
   if (chunk == nullptr) return false;

@@ -17,6 +17,11 @@ namespace userstack::tcp {
 
 // Copies up to `limit` bytes behind SND.END; returns how many, fewer when buffers are exhausted.
 uint32_t AppendToSendQueue(Context& context, Connection& c, IoCursor& from, uint32_t limit);
+// Room behind SND.END, in one piece, for up to `wanted` bytes that the caller fills itself; length
+// 0 when buffers are exhausted. CloseSendSpace must follow before anything else touches the queue.
+SendSpace OpenSendSpace(Context& context, Connection& c, uint32_t wanted);
+// The first `filled` bytes of it are data now.
+void CloseSendSpace(Context& context, Connection& c, uint32_t filled);
 // Whether a write could get a buffer now.
 bool HasSendMemory(Context& context);
 // Gives up the chunks that lie wholly before SND.UNA.

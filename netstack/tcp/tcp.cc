@@ -121,6 +121,14 @@ Result<size_t> Tcp::Send(Connection& c, const IoVector& data, int flags, Instant
   return SendData(context_, c, data, flags, now);
 }
 
+Result<SendSpace> Tcp::ReserveSend(Connection& c, size_t wanted, Instant now) {
+  return userstack::tcp::ReserveSend(context_, c, wanted, now);
+}
+
+void Tcp::CommitSend(Connection& c, size_t filled, bool more, Instant now) {
+  userstack::tcp::CommitSend(context_, c, filled, more, now);
+}
+
 Result<size_t> Tcp::Receive(Connection& c, const IoVector& data, int flags, int* message_flags,
                             Instant now) {
   return ReceiveData(context_, c, data, flags, message_flags, now);

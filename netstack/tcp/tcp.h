@@ -43,6 +43,9 @@ class Tcp {
   Result<Connection*> Accept(Connection& listener, Pollable* pollable, Instant now);
   Result<size_t> Send(Connection& connection, const IoVector& data, int flags,
                       Instant now);  // EAGAIN EPIPE ENOTCONN ...
+  // See Stack::ReserveSend.
+  Result<SendSpace> ReserveSend(Connection& connection, size_t wanted, Instant now);
+  void CommitSend(Connection& connection, size_t filled, bool more, Instant now);
   // 0: end of stream. *message_flags gets MSG_* (MSG_OOB on urgent reads).
   Result<size_t> Receive(Connection& connection, const IoVector& data, int flags,
                          int* message_flags, Instant now);

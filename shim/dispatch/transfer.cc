@@ -1,6 +1,7 @@
-// Transfer: sendfile and splice with a socket of the stack at one end. The bytes go through a
-// buffer of ours; what the socket does not take is left where it was (the file's position, the
-// pipe).
+// Transfer: sendfile and splice with a socket of the stack at one end. A file that is in memory is
+// read into the send queue at once: with the lock, because such a read never sleeps (RWF_NOWAIT).
+// All else goes through a buffer of ours; what the socket does not take is left where it was (the
+// file's position, the pipe).
 //
 // tee, vmsplice and copy_file_range need nothing here: the kernel refuses them for any socket.
 #include <fcntl.h>
@@ -59,26 +60,101 @@ long SendChunk(int fd, Chunk& chunk, size_t size, int flags) {
   return result;
 }
 
-// The file from *position on, until `count` bytes are sent, the file ends, or the socket takes no
-// more.
-long SendFile(int out, int in, int64_t size, off_t* position, size_t count) {
-  Chunk chunk;
-  if (!chunk.ok()) return -ENOMEM;
-  size_t sent = 0;
-  while (sent < count && *position < size) {
-    const size_t left = std::min(count - sent, static_cast<size_t>(size - *position));
-    const size_t want = std::min(left, kChunk);
-    const long read = RawSyscall(SYS_pread64, in, Word(chunk.data()), want, *position);
-    if (read <= 0) return sent != 0 || read == 0 ? static_cast<long>(sent) : read;
-    const bool more = static_cast<size_t>(read) < left;
-    const long n = SendChunk(out, chunk, static_cast<size_t>(read), more ? MSG_MORE : 0);
-    if (n < 0) return sent != 0 ? static_cast<long>(sent) : n;
-    sent += static_cast<size_t>(n);
-    *position += n;
-    if (n < read) break;
+// sendfile: the file from *position on, until `count` bytes are sent, the file ends, or the socket
+// takes no more.
+class FileSend {
+ public:
+  FileSend(int out, int in, int64_t size, off_t* position)
+      : out_(out), in_(in), size_(size), position_(*position) {}
+
+  long Run(size_t count) {
+    size_t sent = 0;
+    while (sent < count && position_ < size_) {
+      const size_t left = std::min(count - sent, static_cast<size_t>(size_ - position_));
+      const size_t want = std::min(left, kChunk);
+      file_ = File::kCached;
+      long n = SendCached(want, left);
+      if (n == 0 && file_ == File::kNotCached) n = SendCopied(want, left);
+      if (n < 0 && sent == 0) return ErrorOf(n);
+      if (n <= 0) break;
+      sent += static_cast<size_t>(n);
+      position_ += n;
+      if (static_cast<size_t>(n) < want && file_ == File::kCached) break;
+    }
+    return static_cast<long>(sent);
   }
-  return static_cast<long>(sent);
-}
+
+ private:
+  enum class File : uint8_t { kCached, kNotCached, kEnded };
+
+  // One stay in the stack, for at most `want` of `left` bytes. 0: see file_.
+  long SendCached(size_t want, size_t left) {
+    bool broken_pipe = false;
+    long result = 0;
+    {
+      SocketCall call(out_);
+      if (call.status() != 0) return call.status() == kNotOurs ? -EBADF : call.status();
+      if (call.socket().kind != SocketKind::kTcp) {
+        file_ = File::kNotCached;
+        return 0;
+      }
+      size_t moved = 0;
+      const auto attempt = [&]() -> long { return ReadInto(call, want, left, &moved); };
+      result = Repeat(call, kWaitWritable, call.description().nonblocking,
+                      call.description().send_timeout, attempt, &moved);
+      if (result < 0 && moved != 0) result = static_cast<long>(moved);
+      broken_pipe = WantsBrokenPipe(call, result, 0);
+    }
+    if (broken_pipe) RaiseBrokenPipe();
+    return result;
+  }
+
+  long ReadInto(SocketCall& call, size_t want, size_t left, size_t* moved) {
+    while (*moved < want) {
+      // An error that the next call has to report: to ask again would consume it.
+      if (*moved != 0 && (call.socket().pollable.level & (kEventError | kEventHangUp)) != 0) break;
+      const Result<SendSpace> space =
+          call.stack().ReserveSend(call.socket(), want - *moved, call.now());
+      if (!space.ok()) return -space.error();
+      const iovec entry{(*space).bytes, (*space).length};
+      const long n = RawSyscall(SYS_preadv2, in_, Word(&entry), 1,
+                                position_ + static_cast<long>(*moved), 0, RWF_NOWAIT);
+      if (n <= 0) file_ = n == 0 ? File::kEnded : File::kNotCached;
+      const size_t filled = n > 0 ? static_cast<size_t>(n) : 0;
+      const bool more = n != 0 && *moved + filled < left;
+      call.stack().CommitSend(call.socket(), filled, more, call.now());
+      if (n <= 0) break;
+      *moved += filled;
+    }
+    return static_cast<long>(*moved);
+  }
+
+  // What a read without waiting does not get: from the disk, without the lock.
+  long SendCopied(size_t want, size_t left) {
+    Chunk chunk;
+    if (!chunk.ok()) return -ENOMEM;
+    const long read = RawSyscall(SYS_pread64, in_, Word(chunk.data()), want, position_);
+    if (read <= 0) return read;
+    const bool more = static_cast<size_t>(read) < left;
+    const long n = SendChunk(out_, chunk, static_cast<size_t>(read), more ? MSG_MORE : 0);
+    if (n < read) file_ = File::kCached;  // it is the socket that takes no more
+    return n;
+  }
+
+  // Linux reads before it sends, so a file that cannot be read is what the caller hears of.
+  long ErrorOf(long error) const {
+    char byte;
+    const long read =
+        error == -EAGAIN ? 0 : RawSyscall(SYS_pread64, in_, Word(&byte), 1, position_);
+    return read < 0 ? read : error;
+  }
+
+  const int out_;
+  const int in_;
+  const int64_t size_;
+  off_t& position_;
+  File file_ = File::kCached;
+};
 
 bool WaitForPipe(int fd, short events, bool nonblocking, long* error) {
   pollfd entry{fd, events, 0};
@@ -206,7 +282,7 @@ long sys_sendfile(int out, int in, off_t* offset, size_t count) {
   off_t position = offset != nullptr ? *offset : RawSyscall(SYS_lseek, in, 0, SEEK_CUR);
   if (position < 0) return -EINVAL;
   const int64_t size = S_ISREG(status.st_mode) ? status.st_size : INT64_MAX;
-  const long result = SendFile(out, in, size, &position, count);
+  const long result = FileSend(out, in, size, &position).Run(count);
   if (offset != nullptr) {
     *offset = position;
   } else {

@@ -81,6 +81,60 @@ static void Sendfile(void) {
   close(file);
 }
 
+// A file on a disk, of which everything from `kept` on has to be read from there.
+static void FromDisk(const char* name, int port, off_t kept) {
+  char path[] = "/var/tmp/userstack-XXXXXX";
+  int file = mkstemp(path);
+  Must("mkstemp", file);
+  unlink(path);
+  char* data = malloc(kSize);
+  Fill(data, kSize, 0, 2);
+  // Page by page: what one write makes may be one piece of the page cache, which goes as a whole.
+  for (int at = 0; at < kSize; at += 4096) Must("write", WriteAll(file, data + at, 4096));
+  free(data);
+  Must("fsync", fsync(file));
+  posix_fadvise(file, kept, 0, POSIX_FADV_DONTNEED);
+  int fd = Connected(name, port);
+  PeerMust("after 0 recv %s %d", name, kSize);
+  off_t offset = 0;
+  long total = 0, put;
+  while ((put = sendfile(fd, file, &offset, kSize)) > 0) total += put;
+  See("sendfile from the disk", total);
+  See("offset", offset);
+  PeerMust("wait");
+  Must("ftruncate", ftruncate(file, 5000));
+  offset = 4000;
+  See("what is left of a file that shrank", sendfile(fd, file, &offset, 10000));
+  See("offset", offset);
+  SeePeer("recv %s 1000", name);
+  See("beyond its end", sendfile(fd, file, &offset, 10000));
+  close(fd);
+  close(file);
+}
+
+static void WithoutReading(void) {
+  char path[] = "/var/tmp/userstack-XXXXXX";
+  int file = mkstemp(path);
+  Must("mkstemp", file);
+  Must("write", write(file, "0123456789", 10));
+  int blind = open(path, O_WRONLY);
+  unlink(path);
+  off_t offset = 0;
+  int fd = Connected("f", kPort + 6);
+  See("sendfile from a file that is not readable", sendfile(fd, blind, &offset, 10));
+  int fresh = Socket(AF_INET, SOCK_STREAM);
+  See("and to an unconnected socket", sendfile(fresh, blind, &offset, 10));
+  See("sendfile from a directory", sendfile(fd, Must("open", open("/", O_RDONLY)), &offset, 10));
+  See("offset", offset);
+  See("sendfile of one byte", sendfile(fd, file, &offset, 1));
+  See("sendfile of the rest", sendfile(fd, file, &offset, 100));
+  SeePeer("recv f 10");
+  close(fresh);
+  close(fd);
+  close(blind);
+  close(file);
+}
+
 static void Splice(void) {
   int file = File();
   int pipes[2];
@@ -143,6 +197,9 @@ static void Splice(void) {
 
 int main(void) {
   Sendfile();
+  FromDisk("e", kPort + 4, 0);
+  FromDisk("g", kPort + 5, kSize / 2);
+  WithoutReading();
   Splice();
   return 0;
 }

@@ -191,6 +191,22 @@ TEST_F(Mending, MakesAnewWhatTheListsCanTell) {
   Close(&pair.server);
 }
 
+TEST_F(Mending, ForgetsAReservationThatADeathCutShort) {
+  Pair pair = Connected(80);
+  ASSERT_EQ(Send(pair.client, "begin "), 6);
+  for (const size_t wanted : {size_t{100}, size_t{60000}}) {  // in the last chunk, and in one more
+    const Result<SendSpace> space = a().stack->ReserveSend(*pair.client.raw, wanted, now());
+    ASSERT_TRUE(space.ok());
+    std::memset((*space).bytes, 'x', (*space).length);
+    Mend(a());
+  }
+  ASSERT_EQ(Send(pair.client, "end"), 3);
+  Run(Duration::Seconds(1));
+  EXPECT_EQ(Receive(pair.server).text, "begin end");
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
 TEST_F(Mending, GivesUpOneConnectionAndKeepsTheOthers) {
   Pair torn = Connected(80);
   Pair whole = Connected(81);
@@ -206,6 +222,75 @@ TEST_F(Mending, GivesUpOneConnectionAndKeepsTheOthers) {
   for (Sock* s : all) Close(s);
   Run(Duration::Seconds(200));
   EXPECT_FALSE(a().stack->HasUnfinishedWork(true));
+}
+
+class Reserving : public Mending {
+ protected:
+  // Reserves `wanted`, fills in as much of `text` as there is room for; how much that was, or
+  // -errno.
+  long Put(Sock& sock, const std::string& text, size_t wanted, bool more) {
+    const Result<SendSpace> space = a().stack->ReserveSend(*sock.raw, wanted, now());
+    if (!space.ok()) return -space.error();
+    const size_t n = std::min<size_t>(text.size(), (*space).length);
+    std::memcpy((*space).bytes, text.data(), n);
+    a().stack->CommitSend(*sock.raw, n, more, now());
+    a().stack->CheckInvariants();
+    Run(Duration::Milliseconds(1));
+    return static_cast<long>(n);
+  }
+};
+
+TEST_F(Reserving, WhatIsPutIntoTheReservationArrivesInTheOrderOfTheCalls) {
+  Pair pair = Connected(80);
+  std::string sent, received;
+  for (int i = 0; i < 200; ++i) {
+    const std::string part(static_cast<size_t>(1 + i * 997 % 70000),
+                           static_cast<char>('a' + i % 26));
+    const long n = i % 3 == 0 ? Send(pair.client, part, MSG_DONTWAIT)
+                              : Put(pair.client, part, part.size() + i % 2 * 5000, i % 5 == 0);
+    ASSERT_TRUE(n > 0 || n == -EAGAIN) << n;
+    if (n > 0) sent += part.substr(0, static_cast<size_t>(n));
+    received += Receive(pair.server).text;
+  }
+  for (int i = 0; i < 2000 && received.size() < sent.size(); ++i) {
+    Run(Duration::Milliseconds(1));
+    received += Receive(pair.server).text;
+  }
+  EXPECT_TRUE(received == sent);
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(Reserving, AReservationOfWhichNothingCameLeavesNothing) {
+  Pair pair = Connected(80);
+  EXPECT_EQ(Put(pair.client, "", 60000, true), 0);
+  EXPECT_EQ(Put(pair.client, "held", 4, true), 4);
+  Run(Duration::Milliseconds(20));
+  EXPECT_EQ(Receive(pair.server).result, -EAGAIN);
+  EXPECT_EQ(Put(pair.client, "", 100, false), 0);  // a file that ended early: what is held goes
+  Run(Duration::Milliseconds(20));
+  EXPECT_EQ(Receive(pair.server).text, "held");
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(Reserving, SaysWhatSendWouldSay) {
+  Sock fresh = Tcp4(a());
+  EXPECT_EQ(Put(fresh, "x", 1, false), -EPIPE);
+  Close(&fresh);
+  Pair pair = Connected(80);
+  wire_runs_ = false;
+  const std::string much(60000, 'x');
+  long n = 0;
+  for (int i = 0; i < 1000 && n >= 0; ++i) n = Put(pair.client, much, much.size(), true);
+  EXPECT_EQ(n, -EAGAIN);
+  wire_runs_ = true;
+  Run(Duration::Seconds(1));
+  Close(&pair.server);  // with unread data: a reset
+  Run(Duration::Seconds(1));
+  EXPECT_EQ(Put(pair.client, "x", 1, false), -ECONNRESET);
+  EXPECT_EQ(Put(pair.client, "x", 1, false), -EPIPE);
+  Close(&pair.client);
 }
 
 TEST_F(StackTest, TcpTalksToItselfOverLoopback) {
