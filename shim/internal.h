@@ -71,6 +71,10 @@ struct ThreadState {
   bool is_pump = false;
   bool own_files = false;  // its descriptor table is its own, not the program's
   bool forking = false;    // between PrepareFork and what follows, lock held
+  // Of hooks/catching.cc: what the kernel reads at each of this thread's system calls, and where
+  // the call began whose system calls are caught; null: none.
+  volatile uint8_t catching_selector = 0;
+  const void* catching_frame = nullptr;
 };
 extern constinit thread_local ThreadState t_state __attribute__((tls_model("initial-exec")));
 
@@ -79,6 +83,8 @@ extern constinit thread_local ThreadState t_state __attribute__((tls_model("init
 const Config& CurrentConfig();
 // From now on the stack cannot be had in this process.
 void BreakMode();
+// USERSTACK_RESOLV_CONF is configured (and CurrentMode() has been asked).
+extern bool g_replaces_files;
 
 // --- log (log.cc) ---
 void ConfigureLog(LogLevel level, const char* file);

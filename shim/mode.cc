@@ -23,6 +23,12 @@ constinit std::atomic<int> g_decider{0};  // the thread that decides
 constinit Config g_config;
 constinit ConfigError g_config_error;
 
+}  // namespace
+
+constinit bool g_replaces_files = false;
+
+namespace {
+
 bool FailFile(const char* path, long error, ConfigError* out) {
   snprintf(out->text, sizeof(out->text),
            "USERSTACK_CONFIG=%.200s: cannot be read (errno %ld); accepted is the path of a TOML "
@@ -67,6 +73,7 @@ Mode Decide() {
     Log(LogLevel::kInfo, "no configuration (USERSTACK_DEV is not set): sockets are the kernel's");
     return Mode::kKernel;
   }
+  g_replaces_files = g_config.resolv_conf[0] != '\0';
   return Mode::kStack;
 }
 

@@ -179,7 +179,11 @@ void RunHandler(int signal, siginfo_t* info, void* context) {
   if (!HasHandler(record.action)) return;  // changed since the kernel chose this handler
   if ((record.action.sa_flags & SA_RESTART) == 0) state.all_restart = false;
   if ((record.action.sa_flags & static_cast<int>(SA_RESETHAND)) != 0) ResetHandler(signal);
+  // It is not caught (hooks/catching.cc), and may jump out of what is.
+  const uint8_t selector = state.catching_selector;
+  state.catching_selector = 0;
   record.action.sa_sigaction(signal, info, context);  // a plain handler ignores the rest
+  state.catching_selector = selector;
 }
 
 // A handler may use the stack itself, or leave by siglongjmp: the interrupted wait's sleeper is put

@@ -1,9 +1,11 @@
 // By number: libc's syscall() and, later, rewritten call sites. Only calls that may concern a
 // descriptor of the stack are here.
+#include <fcntl.h>
 #include <sys/syscall.h>
 
 #include "shim/dispatch/call.h"
 #include "shim/dispatch/dispatch.h"
+#include "shim/dispatch/replaced_file.h"
 
 namespace userstack::shim {
 namespace {
@@ -171,6 +173,18 @@ long DispatchByNumber(long number, const long* a, bool* handled) {
       // Submissions would go around the stack: programs fall back to epoll.
       if (CurrentMode() == Mode::kKernel) break;
       return -ENOSYS;
+    case SYS_open:
+    case SYS_stat:
+      if (const char* file = ReplacedFileOf(As<const char>(a[0]))) {
+        return OpenReplaced(number, Word(file), a[1], a[2], 0);
+      }
+      break;
+    case SYS_openat:
+    case SYS_newfstatat:
+      if (const char* file = ReplacedFileOf(As<const char>(a[1]))) {
+        return OpenReplaced(number, AT_FDCWD, Word(file), a[2], a[3]);
+      }
+      break;
     case SYS_epoll_wait:
       if (IsOurs(first)) return EpollWait(a, nullptr);
       break;

@@ -18,8 +18,9 @@ using backend::OwnedDescriptor;
 using backend::SystemCall;
 
 constexpr char kMagic[8] = {'u', 's', 'r', 's', 'i', 't', 'e', 's'};
-// Changes with Site, and with what the finder believes or chooses.
-constexpr uint32_t kVersion = 1;
+// Changes with Site, and with what the finder believes or chooses. It is in the file's name too, so
+// that libraries of two versions may share a directory.
+constexpr uint32_t kVersion = 2;
 constexpr size_t kMaxSites = 1 << 16;
 
 struct Header {
@@ -109,7 +110,8 @@ bool Cache::PathOf(const BuildId& build, const char* suffix, char (&path)[kMaxPa
   if (directory_[0] == '\0' || build.size == 0) return false;
   char name[2 * BuildId::kMaxSize + 1] = {};
   for (size_t i = 0; i < build.size; ++i) snprintf(name + 2 * i, 3, "%02x", build.bytes[i]);
-  const int length = snprintf(path, kMaxPath, "%s/%s.sites%s", directory_, name, suffix);
+  const int length =
+      snprintf(path, kMaxPath, "%s/%s.%u.sites%s", directory_, name, kVersion, suffix);
   return length > 0 && length < static_cast<int>(kMaxPath);
 }
 

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "shim/descriptors.h"
+#include "shim/internal.h"
 #include "shim/rewrite/entry.h"
 
 namespace userstack::shim {
@@ -88,6 +89,11 @@ bool Attached(long number, const long* a) {
 // Go's runtime waits past libc's hooks: the instance may become the stack's while it sleeps.
 bool IsWait(long number) { return number == SYS_epoll_wait || number == SYS_epoll_pwait; }
 
+bool NamesFile(long number) {
+  return number == SYS_open || number == SYS_openat || number == SYS_stat ||
+         number == SYS_newfstatat;
+}
+
 }  // namespace
 }  // namespace userstack::shim
 
@@ -101,5 +107,6 @@ extern "C" bool userstack_rewrite_concerns(long number, const long* arguments) {
   // These two make descriptors: they concern a process that is not attached yet.
   if (number == SYS_socket) return arguments[0] == AF_INET || arguments[0] == AF_INET6;
   if (number == SYS_io_uring_setup) return true;
+  if (userstack::shim::NamesFile(number)) return userstack::shim::g_replaces_files;
   return userstack::shim::g_slots != nullptr && Attached(number, arguments);
 }

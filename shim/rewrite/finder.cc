@@ -172,6 +172,10 @@ bool IsRelevant(int32_t number, bool is_go) {
     case SYS_recvmmsg:
     case SYS_sendmmsg:
     case SYS_io_uring_setup:
+    case SYS_open:  // of /etc/resolv.conf
+    case SYS_openat:
+    case SYS_stat:
+    case SYS_newfstatat:
     case SYS_close_range:
     case SYS_epoll_pwait2:
       return true;

@@ -36,6 +36,7 @@
 namespace userstack::shim {
 
 constinit std::atomic<bool> g_threads_need_stacks{false};
+constinit std::atomic<bool> g_libc_is_rewritten{false};
 
 namespace {
 
@@ -205,6 +206,7 @@ class Rewriting {
     rewritten_ += result.rewritten;
     left_ += result.left;
     if (result.rewritten != 0) ++objects_;
+    if (result.rewritten != 0 && object->name.ends_with("/libc.so.6")) g_libc_is_rewritten = true;
     if (result.failure == nullptr) return;
     Log(LogLevel::kWarn, "USERSTACK_REWRITE: %.200s: %s (errno %ld); %u of its system calls %s",
         object->name.c_str(), result.failure, -result.error, result.left,

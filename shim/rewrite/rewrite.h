@@ -13,6 +13,9 @@ namespace userstack::shim {
 // line, and the symbols remain.
 void RewriteAtLoad();
 
+// libc's own system calls come to the dispatcher.
+extern std::atomic<bool> g_libc_is_rewritten;
+
 // Code with stacks of its own (Go) is loaded: new threads get one for its calls (hooks/threads.cc).
 extern std::atomic<bool> g_threads_need_stacks;
 

@@ -96,7 +96,7 @@ def ladder(net):
               environment={"LD_PRELOAD": alone + "/libuserstack.so"})
     # No /proc: code cannot be written, and the program is as it was.
     subprocess.run(["unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec env "
-                    + " ".join("%s=%s" % item for item in net.stack_variables(ON).items())
+                    + " ".join("%s=%s" % item for item in {**net.stack_variables(ON), "HOME": WORK}.items())
                     + " true 2>%s/no-proc" % WORK], check=True)
     with open(WORK + "/no-proc", encoding="utf-8") as file:
         lines = file.read().splitlines()
