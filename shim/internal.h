@@ -177,6 +177,10 @@ void DrainDoorbell();
 void SendRing(const Sleeper& sleeper);
 
 // --- waiting (wait.cc) ---
+// With the lock; the pump looks without it.
+inline void SetAttendant(Sleeper* sleeper) {
+  __atomic_store_n(&g_shared->attendant, sleeper, __ATOMIC_RELEASE);
+}
 // With the lock: `sleeper` no longer watches the device.
 void StopAttending(Sleeper* sleeper);
 // Takes a thread that a handler interrupts out of the queues (from the trampoline).

@@ -126,7 +126,7 @@ bool Pump::Start() {
   Instant now;
   if (!Enter(&now)) return false;
   EnsureDoorbell(*t_state.sleeper);
-  t_state.sleeper->needs_doorbell = true;
+  __atomic_store_n(&t_state.sleeper->needs_doorbell, true, __ATOMIC_RELAXED);
   g_shared->pump = t_state.sleeper;
   g_shared->pump_state = PumpState::kTicking;
   Leave(now);
@@ -211,11 +211,11 @@ Instant Pump::Decide(bool* watch_device) {
 Instant Pump::Attend(Instant now) {
   const Instant last{g_shared->last_poll};
   if (now - last < kTick) {  // but somebody looks at it: a program is active
-    g_shared->attendant = nullptr;
+    SetAttendant(nullptr);
     g_shared->pump_state = PumpState::kTicking;
     return NextTick(now);
   }
-  g_shared->attendant = t_state.sleeper;
+  SetAttendant(t_state.sleeper);
   g_shared->pump_state = PumpState::kAttending;
   TakeInput(now);
   Drain(now);
@@ -229,7 +229,7 @@ Instant Pump::Attend(Instant now) {
 Instant Pump::Observe(Instant now) {
   const pid_t pid = g_shared->attendant->pid;
   if (pid != g_local.pid && IsStopped(pid)) {
-    g_shared->attendant = nullptr;  // it cannot; the next turn attends
+    SetAttendant(nullptr);  // it cannot; the next turn attends
     return now;
   }
   if (quiet_ticks_ < kQuietTicksBeforeParking) return NextTick(now);

@@ -137,7 +137,8 @@ Shared& CurrentShared() { return *g_shared; }
 Sleeper& CurrentSleeper() { return *t_state.sleeper; }
 
 void WakeSleeper(const Sleeper& sleeper) {
-  if (sleeper.needs_doorbell) {
+  // Without the lock: it may be awake already and asleep again otherwise, which costs it a look.
+  if (__atomic_load_n(&sleeper.needs_doorbell, __ATOMIC_RELAXED)) {
     SendRing(sleeper);
   } else {
     RawSyscall(SYS_futex, Word(&sleeper.waiter.wake_word), kFutexWake, kEveryWaiter);
@@ -209,6 +210,8 @@ void ReleaseSleeper(Sleeper* sleeper, Instant now) {
 
 namespace {
 
+void SetDeviceBusy(bool busy) { __atomic_store_n(&g_shared->device_busy, busy, __ATOMIC_RELAXED); }
+
 // One look. A full batch may have left something.
 size_t TakeBatch(Instant now, size_t limit, uint64_t* bytes) {
   Stack& stack = *g_shared->stack;
@@ -253,21 +256,21 @@ void Drain(Instant now) {
   if (stack.ip().local_generation() != g_shared->local_generation) [[unlikely]] {
     TellAddresses(stack.ip());
   }
-  g_shared->output_held = false;
+  __atomic_store_n(&g_shared->output_held, false, __ATOMIC_RELAXED);
   bool queued = false;
   while (Frame* frame = stack.NextFrame(kWireInterface)) {
     const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
     if (result == backend::Device::Sent::kBusy) {
       stack.ReturnFrame(frame);
-      g_shared->device_busy = true;
+      SetDeviceBusy(true);
       queued = true;
       break;
     }
     stack.core().frames.Release(frame);
-    g_shared->device_busy = false;
+    SetDeviceBusy(false);
     queued = true;
   }
-  if (queued && !g_local.device->Kick()) g_shared->device_busy = true;
+  if (queued && !g_local.device->Kick()) SetDeviceBusy(true);
 }
 
 bool EnterStack() {

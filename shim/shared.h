@@ -23,8 +23,13 @@
 
 namespace userstack::shim {
 
-inline constexpr uintptr_t kArenaAddress =
-    0x200000000000;  // 32 TiB: far from heaps, libraries and sanitizer shadows
+// Far from heaps, libraries and shadows: 32 TiB, but with the thread sanitizer, which keeps its own
+// there, below 512 GiB.
+#ifdef __SANITIZE_THREAD__
+inline constexpr uintptr_t kArenaAddress = 0x4000000000;
+#else
+inline constexpr uintptr_t kArenaAddress = 0x200000000000;
+#endif
 inline constexpr unsigned kMaxProcesses = 512;
 inline constexpr unsigned kMaxDescriptors = 65536;  // numbers from here on are refused with EMFILE
 inline constexpr unsigned kMaxPins = 8;             // descriptions that one thread holds at once
@@ -63,7 +68,7 @@ struct Sleeper {
   WatchSet own_set;  // for calls that are not epoll_wait
   pid_t pid = 0;
   pid_t tid = 0;
-  bool needs_doorbell = false;  // it sleeps in ppoll, not on the futex
+  bool needs_doorbell = false;  // atomic: it sleeps in ppoll, not on the futex
   uint8_t doorbell_length = 0;
   char doorbell[16] = {};  // sun_path bytes, leading NUL included
   uint8_t pinned_count = 0;
@@ -97,7 +102,8 @@ struct Shared {
   const tcp::Connection* suspect = nullptr;  // what an audit looks at
   bool failed = false;                       // an audit found the stack beyond repair; atomic
 
-  // The device. `attendant` is the sleeper that watches it, asleep or polling; null: nobody does.
+  // The device. `attendant` (SetAttendant) is the sleeper that watches it, asleep or polling; null:
+  // nobody does.
   Sleeper* attendant = nullptr;
   Sleeper* pump = nullptr;
   PumpState pump_state = PumpState::kNone;  // atomic
@@ -108,7 +114,7 @@ struct Shared {
   int64_t pump_hurry = 0;           // atomic, ns: when somebody last wanted it to tick fast
   uint64_t sessions = 0;            // atomic: activity, for the pump
   bool output_held = false;         // atomic: datagrams wait for others to follow them
-  bool device_busy = false;         // it refused a frame: wait for POLLOUT too
+  bool device_busy = false;         // atomic: it refused a frame: wait for POLLOUT too
   uint32_t local_generation = 0;    // Ip::local_generation() that the device knows
   uint64_t process_generation = 0;  // atomic: the pump looks at the processes again
 

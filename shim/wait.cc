@@ -224,7 +224,7 @@ bool Waiting::Spin(WaitResult* result) {
         g_shared->attendant != g_shared->pump) {
       break;  // a thread that sleeps does it now
     }
-    g_shared->attendant = me;
+    SetAttendant(me);
     g_shared->attended_until = end.nanoseconds;
     const Instant before = session_.now();
     bool kernel_ready = false;
@@ -263,9 +263,9 @@ SleepPlan Waiting::Enqueue() {
   plan.use_poll = plan.attend || request_.kernel_count != 0 || request_.mask != nullptr;
   plan.wake_at = std::min(request_.deadline, session_.now() + kLongest);
   if (plan.use_poll) plan.has_doorbell = EnsureDoorbell(me);
-  me.needs_doorbell = plan.use_poll;
+  __atomic_store_n(&me.needs_doorbell, plan.use_poll, __ATOMIC_RELAXED);
   if (plan.attend) {
-    g_shared->attendant = &me;
+    SetAttendant(&me);
     plan.wake_at = std::min(plan.wake_at, session_.stack().NextDeadline());
     g_shared->attended_until = plan.wake_at.nanoseconds;
   } else if (attendant != nullptr && attendant->pid != g_local.pid) {
@@ -347,7 +347,7 @@ void Waiting::SuspectAttendant(const SleepPlan& plan) {
   const Sleeper* attendant = g_shared->attendant;
   if (attendant == nullptr || attendant->pid == g_local.pid) return;
   if (session_.now() < plan.wake_at || !IsStopped(attendant->pid)) return;
-  g_shared->attendant = nullptr;
+  SetAttendant(nullptr);
 }
 
 // An attendant that the device woke for nothing. When others were in the stack meanwhile, input is
@@ -451,7 +451,7 @@ bool ShouldRestart() { return t_state.all_restart; }
 
 void StopAttending(Sleeper* sleeper) {
   if (g_shared->attendant != sleeper) return;
-  g_shared->attendant = nullptr;
+  SetAttendant(nullptr);
   if (g_shared->pump_state != PumpState::kParked) return;
   g_shared->pump_state = PumpState::kTicking;
   RingPump();

@@ -87,7 +87,7 @@ void QueueFrame(const std::string& bytes) {
 
 void Signal(unsigned channel) {
   FakeState& fake = Fake();
-  ++fake.channels[channel].arrived;
+  __atomic_fetch_add(&fake.channels[channel].arrived, 1, __ATOMIC_RELAXED);
   userstack::Publish(fake.channels[channel].pollable, kEventIn, kEventIn,
                      CurrentShared().stack->core().wakes);
 }
@@ -190,7 +190,7 @@ void Stack::Advance(Instant now) {
   shim::FakeState& state = State(this);
   if (now < state.timer) return;
   state.timer = Instant::Never();
-  ++state.timer_fired;
+  __atomic_fetch_add(&state.timer_fired, 1, __ATOMIC_RELAXED);
   shim::Signal(0);
 }
 

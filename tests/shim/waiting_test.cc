@@ -69,7 +69,9 @@ TEST(Waiting, WhatIsKeptForMoreToFollowGoesOutThoughNothingFollows) {
         QueueFrame("datagram");
         session.HoldOutput();
       }
-      held += CurrentShared().output_held ? 1 : 0;  // not until the pump ticks fast
+      held += __atomic_load_n(&CurrentShared().output_held, __ATOMIC_RELAXED)
+                  ? 1
+                  : 0;  // not until the pump ticks fast
       EXPECT_EQ(wire.Receive(10000), "datagram") << "and no call was made";
     }
     EXPECT_LT(MonotonicNow(), patience) << "nothing was ever kept";
