@@ -20,7 +20,8 @@ uint32_t TransportBytes(SegmentationType type) {
 
 }  // namespace
 
-FrameCutter::FrameCutter(const Frame& frame) : frame_(frame) {
+FrameCutter::FrameCutter(const Frame& frame, Checksums checksums)
+    : frame_(frame), finish_(frame.offload.checksum_needed && checksums == Checksums::kFinish) {
   const Offload& offload = frame.offload;
   const uint32_t storage = frame.header_length();
   cut_ = offload.segmentation != SegmentationType::kNone;
@@ -46,18 +47,18 @@ FrameCutter::FrameCutter(const Frame& frame) : frame_(frame) {
   count_ = (total_ + segment_ - 1) / segment_;
 }
 
-void FrameCutter::WriteNext(uint8_t* const* pieces, uint32_t piece_bytes) {
+void FrameCutter::WriteNext(uint8_t* const* pieces, uint32_t first_bytes, uint32_t piece_bytes) {
   const uint32_t payload = std::min(segment_, total_ - position_);
   uint8_t* out = pieces[0];
   std::memcpy(out, frame_.header(), header_bytes_);
   if (cut_) FixHeaders(out, payload, index_ + 1 == count_);
   const Offload& offload = frame_.offload;
   SummingCopy sum;
-  if (offload.checksum_needed) {
+  if (finish_) {
     sum.Add(out + offload.checksum_start, header_bytes_ - offload.checksum_start);
   }
-  SummingCopy* const summing = offload.checksum_needed ? &sum : nullptr;
-  const uint32_t first = std::min(payload, piece_bytes - header_bytes_);
+  SummingCopy* const summing = finish_ ? &sum : nullptr;
+  const uint32_t first = std::min(payload, first_bytes - header_bytes_);
   CopyPayload(out + header_bytes_, first, summing);
   uint32_t done = first;
   for (unsigned piece = 1; done < payload; ++piece) {
@@ -65,7 +66,7 @@ void FrameCutter::WriteNext(uint8_t* const* pieces, uint32_t piece_bytes) {
     CopyPayload(pieces[piece], n, summing);
     done += n;
   }
-  if (offload.checksum_needed) {
+  if (finish_) {
     // Zero would say "no checksum" in UDP; all ones is the same sum (RFC 768).
     const auto checksum = static_cast<uint16_t>(~sum.Sum());
     Store16(out + offload.checksum_start + offload.checksum_offset,

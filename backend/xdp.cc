@@ -18,10 +18,15 @@ constexpr uint32_t kSmallLimit = 8 * kSmallBufferBytes;
 constexpr uint32_t kLongestFrame = 65535 + 14;
 // So often a look that finds nothing asks the kernel whether the interface still exists.
 constexpr uint32_t kLooksPerQuestion = 64;
-constexpr uint32_t kMostPieces = 33;  // of the longest frame, in the smallest frames of a umem
+constexpr uint32_t kMostPieces = 35;  // of the longest frame, in the smallest frames of a umem
 constexpr int kKickLimit = 256;
 
-uint32_t PiecesOf(uint32_t length, uint32_t piece) { return (length + piece - 1) / piece; }
+// The metadata ends where the frame begins.
+void RequestChecksum(uint8_t* at, const Offload& offload) {
+  const XdpTransmitMetadata request = {kMetadataChecksum, offload.checksum_start,
+                                       offload.checksum_offset, 0, 0};
+  std::memcpy(at, &request, sizeof request);
+}
 
 }  // namespace
 
@@ -186,8 +191,19 @@ uint32_t XdpDevice::FreeFrames(const XdpQueue& queue, uint32_t* from_completion)
   return *from_completion + (kXdpRingEntries - queue.shared->unused);
 }
 
+// How many chunks a frame of `length` bytes takes. Where the kernel copies them into a packet
+// buffer, headers alone in the first make it one whose payload is pages only: cheaper to allocate
+// and to free, and a TCP that receives it can merge it with what it has.
+uint32_t XdpDevice::PiecesOf(const FrameCutter& cutter, uint32_t length) const {
+  const uint32_t room = shared_->frame_bytes - shared_->metadata_bytes;
+  if (length <= room) return 1;
+  if (!shared_->headers_apart) return (length + room - 1) / room;
+  return 1 + (length - cutter.header_bytes() + room - 1) / room;
+}
+
 // Writes what `cutter` makes into `pieces` free frames, and hands them over.
-void XdpDevice::Write(const XdpQueue& queue, FrameCutter& cutter, uint32_t pieces) const {
+void XdpDevice::Write(const XdpQueue& queue, const Offload& offload, FrameCutter& cutter,
+                      uint32_t pieces) const {
   XdpIntent& intent = queue.shared->transmit;
   const uint32_t produced = *queue.transmit.producer;
   const uint32_t consumed = *queue.completion.consumer;
@@ -201,18 +217,29 @@ void XdpDevice::Write(const XdpQueue& queue, FrameCutter& cutter, uint32_t piece
     }
     return uint64_t{queue.first_transmit + unused++} * frame_bytes;
   };
+  const uint32_t metadata = shared_->metadata_bytes;
+  const uint32_t room = frame_bytes - metadata;
+  const bool offloaded = shared_->checksum_offload && offload.checksum_needed;
   uint32_t at = produced;
   for (uint32_t i = 0; i < cutter.count(); ++i) {
     const uint32_t length = i + 1 == cutter.count() ? cutter.last_length() : cutter.full_length();
+    const uint32_t first =
+        length > room && shared_->headers_apart ? cutter.header_bytes() : std::min(length, room);
     uint8_t* to[kMostPieces];
     unsigned count = 0;
-    for (uint32_t done = 0; done < length; done += frame_bytes) {
-      const uint32_t n = std::min(frame_bytes, length - done);
-      const uint64_t frame = next_frame();
+    for (uint32_t done = 0; done < length;) {
+      const uint32_t n = done == 0 ? first : std::min(room, length - done);
+      const uint64_t frame = next_frame() + metadata;
       to[count++] = frames_ + frame;
-      queue.transmit.at(at++) = {frame, n, done + n < length ? kMoreFollows : 0};
+      uint32_t options = done + n < length ? kMoreFollows : 0;
+      if (done == 0 && offloaded) {
+        RequestChecksum(frames_ + frame - metadata, offload);
+        options |= kHasMetadata;
+      }
+      queue.transmit.at(at++) = {frame, n, options};
+      done += n;
     }
-    cutter.WriteNext(to, frame_bytes);
+    cutter.WriteNext(to, first, room);
   }
   intent.produced = produced;
   intent.consumed = consumed;
@@ -226,10 +253,10 @@ void XdpDevice::Write(const XdpQueue& queue, FrameCutter& cutter, uint32_t piece
 }
 
 Device::Sent XdpDevice::Transmit(Core& core, const Frame& frame) {
-  FrameCutter cutter(frame);
-  const uint32_t frame_bytes = shared_->frame_bytes;
-  const uint32_t full = PiecesOf(cutter.full_length(), frame_bytes);
-  const uint32_t pieces = (cutter.count() - 1) * full + PiecesOf(cutter.last_length(), frame_bytes);
+  FrameCutter cutter(frame, shared_->checksum_offload ? FrameCutter::Checksums::kLeave
+                                                      : FrameCutter::Checksums::kFinish);
+  const uint32_t full = PiecesOf(cutter, cutter.full_length());
+  const uint32_t pieces = (cutter.count() - 1) * full + PiecesOf(cutter, cutter.last_length());
   const bool fits = cutter.full_length() <= capabilities_.mtu + 14 && pieces <= kXdpRingEntries;
   if (gone_ || !cutter.valid() || !fits) {
     core.counters.Add(Counter::kDeviceOutRefused);
@@ -248,7 +275,7 @@ Device::Sent XdpDevice::Transmit(Core& core, const Frame& frame) {
     KickQueue(queue);
   }
   WatchForRoom(false);
-  Write(queue, cutter, pieces);
+  Write(queue, frame.offload, cutter, pieces);
   return Sent::kDone;
 }
 

@@ -54,8 +54,10 @@ class XdpDevice : public Device {
   Packet* TakePacket(Core& core, const XdpQueue& queue, uint32_t cursor, uint32_t pieces,
                      uint32_t length) const;
   void Recycle(const XdpQueue& queue, uint32_t pieces) const;
+  uint32_t PiecesOf(const FrameCutter& cutter, uint32_t length) const;
   uint32_t FreeFrames(const XdpQueue& queue, uint32_t* from_completion) const;
-  void Write(const XdpQueue& queue, FrameCutter& cutter, uint32_t pieces) const;
+  void Write(const XdpQueue& queue, const Offload& offload, FrameCutter& cutter,
+             uint32_t pieces) const;
   bool KickQueue(const XdpQueue& queue);
   XdpQueue& QueueFor(const Frame& frame);
   void WatchForRoom(bool wanted);

@@ -23,6 +23,10 @@ constexpr uint32_t kKernelHeadroom = 256;  // XDP_PACKET_HEADROOM
 constexpr uint32_t kEthernet = 14;
 constexpr uint32_t kMinimumMtu = 576;
 constexpr uint32_t kMaximumMtu = 65535;
+// In front of a frame to be sent, when the kernel is asked to finish its checksum. A cache line, so
+// that payload is aligned; the kernel takes the whole of it for metadata.
+constexpr uint32_t kMetadataBytes = 64;
+static_assert(kMetadataBytes >= sizeof(XdpTransmitMetadata));
 constexpr int kSendBuffer = 64 << 20;  // frames on their way are bounded by the ring, not by this
 constexpr int kBusyPollMicroseconds = 20;
 constexpr int kBusyPollFrames = 64;
@@ -90,6 +94,8 @@ class XdpOpener {
   long BindSocket(unsigned index, uint16_t flags);
   long Watch();
   void Prepare();
+  long RegisterMemory(int socket);
+  void NoteCopies();
   void Describe(XdpMode mode);
 
   std::string text_;
@@ -103,6 +109,8 @@ class XdpOpener {
   unsigned interface_queues_ = 1;
   uint32_t frame_bytes_ = 0;
   bool multi_buffer_ = false;
+  bool transmit_checksum_ = false;  // the interface finishes checksums of the kernel's own packets
+  bool zero_copy_ = false;
   const char* step_ = "";
   std::string why_;
   XdpProgram program_;
@@ -134,6 +142,12 @@ std::string XdpOpener::ReadInterface() {
   request.ifr_data = reinterpret_cast<char*>(&driver);
   veth_ = KernelIoctl(control_.get(), SIOCETHTOOL, &request) == 0 &&
           std::strncmp(driver.driver, kVeth, sizeof driver.driver) == 0;
+  ethtool_value checksums{};
+  checksums.cmd = ETHTOOL_GTXCSUM;
+  request = RequestFor(spec_.interface);
+  request.ifr_data = reinterpret_cast<char*>(&checksums);
+  transmit_checksum_ =
+      KernelIoctl(control_.get(), SIOCETHTOOL, &request) == 0 && checksums.data != 0;
   return ReadQueues();
 }
 
@@ -190,6 +204,28 @@ void XdpOpener::Prepare() {
   shared.magic = XdpShared::kMagic;
 }
 
+// With room for metadata where the interface finishes checksums and the kernel knows metadata.
+// Where it does not finish them the kernel would, in a pass of its own.
+long XdpOpener::RegisterMemory(int socket) {
+  XdpDevice& device = *device_;
+  XdpMemory memory{};
+  memory.address = reinterpret_cast<uint64_t>(device.frames_);
+  memory.length = uint64_t{kFramesPerQueue} * device.queue_count_ * frame_bytes_;
+  memory.chunk_size = frame_bytes_;
+  if (transmit_checksum_) {
+    memory.flags = kUmemTransmitMetadata;
+    memory.metadata_bytes = kMetadataBytes;
+    const long result = SetOption(socket, kLevelXdp, XDP_UMEM_REG, &memory, sizeof memory);
+    if (result != -EINVAL) {
+      device.shared_->metadata_bytes = kMetadataBytes;
+      return result;
+    }
+    memory.flags = 0;  // before Linux 6.11
+    memory.metadata_bytes = 0;
+  }
+  return SetOption(socket, kLevelXdp, XDP_UMEM_REG, &memory, sizeof memory);
+}
+
 long XdpOpener::MakeSocket(unsigned index) {
   XdpDevice& device = *device_;
   step_ = "an AF_XDP socket";
@@ -198,11 +234,7 @@ long XdpOpener::MakeSocket(unsigned index) {
   OwnedDescriptor socket(static_cast<int>(fd));
   if (index == 0) {
     step_ = "memory for frames";
-    xdp_umem_reg memory{};
-    memory.addr = reinterpret_cast<uint64_t>(device.frames_);
-    memory.len = uint64_t{kFramesPerQueue} * device.queue_count_ * frame_bytes_;
-    memory.chunk_size = frame_bytes_;
-    const long result = SetOption(socket.get(), kLevelXdp, XDP_UMEM_REG, &memory, sizeof memory);
+    const long result = RegisterMemory(socket.get());
     if (result < 0) return result;
   }
   step_ = "rings";
@@ -284,6 +316,7 @@ long XdpOpener::Bind(XdpMode mode) {
     if (result == 0) result = BindSocket(i, flags);
     if (result < 0) return result;
   }
+  NoteCopies();
   step_ = "mapping the rings";
   return -device_->MapQueues();
 }
@@ -346,14 +379,22 @@ std::string XdpOpener::Choose() {
   return "";
 }
 
-void XdpOpener::Describe(XdpMode mode) {
+// Where the kernel copies into packet buffers, those may be shaped, and carry a request for their
+// checksum whatever the driver is. A zero-copy driver would have to know the request itself.
+void XdpOpener::NoteCopies() {
   xdp_options chosen{};
   uint32_t size = sizeof chosen;
   SystemCall(SYS_getsockopt, device_->sockets_[0].get(), kLevelXdp, XDP_OPTIONS,
              reinterpret_cast<long>(&chosen), reinterpret_cast<long>(&size));
-  const bool zero_copy = (chosen.flags & XDP_OPTIONS_ZEROCOPY) != 0;
-  std::string copies = zero_copy ? "zero-copy" : "copies";
-  if (!zero_copy) {
+  zero_copy_ = (chosen.flags & XDP_OPTIONS_ZEROCOPY) != 0;
+  XdpShared& shared = *device_->shared_;
+  shared.headers_apart = multi_buffer_ && !zero_copy_;
+  shared.checksum_offload = shared.metadata_bytes != 0 && !zero_copy_;
+}
+
+void XdpOpener::Describe(XdpMode mode) {
+  std::string copies = zero_copy_ ? "zero-copy" : "copies";
+  if (!zero_copy_) {
     copies += spec_.copies == XdpSpec::Copies::kCopy ? " (as asked)"
               : mode == XdpMode::kGeneric            ? " (as generic mode does)"
                                                      : " (the driver has no zero-copy)";
@@ -362,7 +403,9 @@ void XdpOpener::Describe(XdpMode mode) {
                  (why_.empty() ? "" : " (" + why_ + ")") + ", " + copies + ", " +
                  Number(device_->queue_count_) + " of " + Number(interface_queues_) +
                  " queues, MTU " + Number(device_->shared_->mtu) +
-                 (multi_buffer_ ? ", several buffers a frame" : "");
+                 (multi_buffer_ ? ", several buffers a frame" : "") +
+                 (device_->shared_->checksum_offload ? ", checksums finished by the interface"
+                                                     : ", checksums finished here");
 }
 
 OpenedDevice XdpOpener::Run() {

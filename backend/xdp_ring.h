@@ -59,7 +59,7 @@ struct XdpQueueShared {
 };
 
 struct XdpShared {
-  static constexpr uint64_t kMagic = 0x7573786470303031;
+  static constexpr uint64_t kMagic = 0x7573786470303032;
   uint64_t magic = 0;
   char interface[16] = {};
   uint32_t queue_count = 0;
@@ -69,6 +69,9 @@ struct XdpShared {
   MacAddress identifier;
   bool multi_buffer = false;
   bool partial_checksums = false;  // what arrives may lack its transport checksum (veth)
+  bool headers_apart = false;      // a frame of several pieces has its headers in one of their own
+  bool checksum_offload = false;   // the kernel is asked to finish transport checksums
+  uint32_t metadata_bytes = 0;     // in front of what is sent, in every chunk
   XdpQueueShared queues[kMaxXdpQueues];
 };
 

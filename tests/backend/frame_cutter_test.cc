@@ -118,7 +118,7 @@ std::vector<std::vector<uint8_t>> Cut(const Frame& frame, uint32_t piece_bytes) 
                                              std::vector<uint8_t>(piece_bytes));
     std::vector<uint8_t*> to;
     for (auto& piece : pieces) to.push_back(piece.data());
-    cutter.WriteNext(to.data(), piece_bytes);
+    cutter.WriteNext(to.data(), piece_bytes, piece_bytes);
     std::vector<uint8_t> whole;
     for (auto& piece : pieces) whole.insert(whole.end(), piece.begin(), piece.end());
     whole.resize(length);
@@ -196,6 +196,60 @@ TEST(FrameCutterTest, PayloadInTheStorageAndInOddSlicesIsOnePayload) {
   }
   EXPECT_EQ(payload, expected);
   core->frames.Release(frame);
+}
+
+TEST(FrameCutterTest, HeadersApartAndPayloadInPiecesAreTheSameFrame) {
+  const Shape kTable[] = {{Family::kIpv4, false, 30000, 8928},
+                          {Family::kIpv6, true, 9001, 4001},
+                          {Family::kIpv4, true, 5000, 0}};
+  constexpr uint32_t kPiece = 4032;
+  for (const Shape& s : kTable) {
+    TestCore core;
+    Frame* frame = core.MakeFrame(WholeFrame(s), HeaderBytes(s));
+    frame->offload = OffloadOf(s);
+    const auto expected = Cut(*frame, 16384);
+    FrameCutter cutter(*frame);
+    ASSERT_EQ(cutter.header_bytes(), HeaderBytes(s));
+    for (const auto& whole : expected) {
+      std::vector<std::vector<uint8_t>> pieces(4, std::vector<uint8_t>(kPiece));
+      uint8_t* to[] = {pieces[0].data(), pieces[1].data(), pieces[2].data(), pieces[3].data()};
+      cutter.WriteNext(to, cutter.header_bytes(), kPiece);
+      std::vector<uint8_t> seen(pieces[0].begin(), pieces[0].begin() + cutter.header_bytes());
+      for (size_t i = 1; i < 4; ++i) seen.insert(seen.end(), pieces[i].begin(), pieces[i].end());
+      seen.resize(whole.size());
+      EXPECT_EQ(seen, whole);
+    }
+    core->frames.Release(frame);
+  }
+}
+
+TEST(FrameCutterTest, AChecksumThatIsLeftToTheWireIsThePseudoHeadersSum) {
+  const Shape kTable[] = {{Family::kIpv4, false, 30000, 1428},
+                          {Family::kIpv6, true, 5000, 999},
+                          {Family::kIpv4, true, 700, 0}};
+  for (const Shape& s : kTable) {
+    TestCore core;
+    const std::vector<uint8_t> whole = WholeFrame(s);
+    Frame* frame = core.MakeFrame(whole, HeaderBytes(s));
+    frame->offload = OffloadOf(s);
+    FrameCutter cutter(*frame, FrameCutter::Checksums::kLeave);
+    std::vector<uint8_t> payload;
+    for (uint32_t i = 0; i < cutter.count(); ++i) {
+      std::vector<uint8_t> out(i + 1 < cutter.count() ? cutter.full_length()
+                                                      : cutter.last_length());
+      uint8_t* const to[] = {out.data()};
+      cutter.WriteNext(to, static_cast<uint32_t>(out.size()), 0);
+      const size_t start = kEthernet + NetworkBytes(s);
+      ChecksumAccumulator pseudo;
+      pseudo.AddPseudoHeader(End(s.family, 2), End(s.family, 1), s.udp ? 17 : 6,
+                             static_cast<uint32_t>(out.size() - start));
+      EXPECT_EQ(Load16(&out[start + (s.udp ? 6 : 16)]), pseudo.Sum());
+      payload.insert(payload.end(), out.begin() + static_cast<long>(HeaderBytes(s)), out.end());
+    }
+    EXPECT_EQ(payload,
+              std::vector<uint8_t>(whole.begin() + static_cast<long>(HeaderBytes(s)), whole.end()));
+    core->frames.Release(frame);
+  }
 }
 
 TEST(FrameCutterTest, AnOffloadThatDoesNotFitItsHeadersIsRefused) {

@@ -3,6 +3,8 @@
 #include "backend/xdp.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
 
 #include "netstack/base/checksum.h"
 #include "tests/backend/xdp_fixture.h"
@@ -49,6 +51,17 @@ std::vector<uint8_t> NdpFrame(const IpAddress& destination, const IpAddress& tar
   frame[54] = type;
   std::memcpy(&frame[62], target.v6_bytes(), 16);
   return frame;
+}
+
+MacAddress MacOf(const char* interface) {
+  ifreq request{};
+  std::snprintf(request.ifr_name, sizeof request.ifr_name, "%s", interface);
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(ioctl(fd, SIOCGIFHWADDR, &request), 0);
+  close(fd);
+  MacAddress mac;
+  std::memcpy(mac.bytes.data(), request.ifr_hwaddr.sa_data, mac.bytes.size());
+  return mac;
 }
 
 class XdpModeTest : public XdpTest, public testing::WithParamInterface<const char*> {};
@@ -150,6 +163,74 @@ TEST_P(XdpModeTest, FramesLeaveAsTheyAreAndLongOnesInSegments) {
   }
   EXPECT_EQ(payload, std::vector<uint8_t>(whole.begin() + 42, whole.end()));
   EXPECT_EQ(seen[43], small);
+}
+
+// UDP in segments, as the stack leaves it to the device; what the other end's kernel makes of them.
+void SendDatagrams(Device& device, TestCore& core, size_t payload, uint16_t segment,
+                   const MacAddress& mac) {
+  auto whole = UdpFrame(mac, 0x0a636301, 42 + payload, 1);
+  Store32(&whole[26], kOurV4);
+  ChecksumAccumulator pseudo;
+  pseudo.AddPseudoHeader(IpAddress::V4(kOurV4), IpAddress::V4(0x0a636301), 17,
+                         static_cast<uint32_t>(8 + payload));
+  Store16(&whole[40], pseudo.Sum());
+  Frame* frame = core.MakeFrame(whole, 42);
+  frame->offload.checksum_needed = true;
+  frame->offload.checksum_start = 34;
+  frame->offload.checksum_offset = 6;
+  frame->offload.segmentation = SegmentationType::kUdpSegment;
+  frame->offload.segment_size = segment;
+  frame->offload.header_length = 42;
+  EXPECT_EQ(device.Transmit(*core, *frame), Device::Sent::kDone);
+  core->frames.Release(frame);
+  EXPECT_TRUE(device.Kick());
+}
+
+TEST_P(XdpModeTest, ChecksumsAreFinishedByTheInterfaceWhereItDoesThatAndHereWhereNot) {
+  ASSERT_TRUE(
+      RunCommand("ip link set x0 mtu 9000 && ip link set k0 mtu 9000 && "
+                 "ip addr add 10.99.99.1/24 dev k0"));
+  const int receiver = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_in here{};
+  here.sin_family = AF_INET;
+  here.sin_port = htons(7);
+  ASSERT_EQ(bind(receiver, reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+  for (const bool offload : {true, false}) {
+    ASSERT_TRUE(RunCommand(offload ? "ethtool -K x0 tx on" : "ethtool -K x0 tx off"));
+    OpenedDevice opened = OpenWhenFree(std::string("xdp:x0") + GetParam());
+    ASSERT_EQ(opened.error, "");
+    const bool by_interface =
+        opened.note.find("checksums finished by the interface") != std::string::npos;
+    EXPECT_TRUE(offload || !by_interface) << opened.note;
+    Tapped wire("k0");
+    TestCore core;
+    const MacAddress mac = MacOf("k0");
+    for (const uint16_t segment : {uint16_t{1000}, uint16_t{8900}}) {
+      SendDatagrams(*opened.device, core, 20000, segment, mac);
+      const auto like = UdpFrame(mac, 0x0a636301, 60, 0);
+      const size_t count = (20000u + segment - 1) / segment;
+      const auto seen = wire.Receive({like.begin(), like.begin() + 14}, count);
+      ASSERT_EQ(seen.size(), count);
+      for (const auto& frame : seen) {
+        ChecksumAccumulator sum;
+        sum.AddPseudoHeader(IpAddress::V4(kOurV4), IpAddress::V4(0x0a636301), 17,
+                            static_cast<uint32_t>(frame.size() - 34));
+        if (by_interface) {  // a veth's "interface" leaves that to whoever needs it
+          EXPECT_EQ(Load16(&frame[40]), sum.Sum());
+        } else {
+          sum.Add(&frame[34], frame.size() - 34);
+          EXPECT_EQ(sum.Checksum(), 0);
+        }
+        uint8_t datagram[9000];
+        pollfd wait{receiver, POLLIN, 0};
+        ASSERT_EQ(poll(&wait, 1, 1000), 1) << "the other kernel dropped a datagram";
+        const ssize_t got = recv(receiver, datagram, sizeof datagram, 0);
+        ASSERT_EQ(got, static_cast<ssize_t>(frame.size() - 42));
+        EXPECT_EQ(std::memcmp(datagram, &frame[42], frame.size() - 42), 0);
+      }
+    }
+  }
+  close(receiver);
 }
 
 TEST_P(XdpModeTest, ManyMoreFramesThanTheRingsHoldCrossInBothDirections) {
