@@ -7,20 +7,14 @@
 #include <atomic>
 #include <cstdint>
 
+#include "backend/system_call.h"
+
 namespace userstack::shim {
 
 // A system call without libc: returns -errno on failure, never touches errno, never cancels.
 inline long RawSyscall(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
                        long f = 0) {
-  long result;
-  register long r10 asm("r10") = d;
-  register long r8 asm("r8") = e;
-  register long r9 asm("r9") = f;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-               : "rcx", "r11", "memory");
-  return result;
+  return backend::SystemCall(number, a, b, c, d, e, f);
 }
 
 inline long Word(const void* pointer) { return reinterpret_cast<long>(pointer); }

@@ -147,8 +147,8 @@ class Datagrams {
   void Mend(DatagramSocket& socket);
   EventMask Level(const DatagramSocket& socket) const;
   void Announce(DatagramSocket& socket, EventMask edges);
-  // Frames of the socket have left.
-  void OnDrained(DatagramSocket& socket);
+  // Frames of the socket have left. True: it is closed and waited for them only.
+  bool OnFrameLeft(DatagramSocket& socket);
   void OnQueueDrained(uint16_t interface);
 
   // --- receiving ---
@@ -198,8 +198,11 @@ class Datagrams {
 
   // Drops everything the socket holds. It may still have frames on the way.
   void Discard(DatagramSocket& socket, Instant now);
+  // shutdown(2). EINVAL; ENOTCONN, but it works all the same.
+  Status Shutdown(DatagramSocket& socket, int how);
 
  private:
+  void OnDrained(DatagramSocket& socket);
   Packet* CopyBreak(Packet* packet);
   void FillAncillary(const DatagramSocket& socket, const Packet& packet, Ancillary* out) const;
   SocketMembership* FindMembership(const DatagramSocket& socket, const IpAddress& group,

@@ -54,6 +54,13 @@ void Datagrams::OnDrained(DatagramSocket& socket) {
   Announce(socket, Level(socket) & kWritable);
 }
 
+bool Datagrams::OnFrameLeft(DatagramSocket& socket) {
+  OnDrained(socket);
+  if (!socket.closed() || socket.bytes != 0) return false;
+  socket.drained_node.Unlink();
+  return true;
+}
+
 void Datagrams::OnQueueDrained(uint16_t interface) {
   for (DatagramSocket* socket = blocked_.front(); socket != nullptr;) {
     DatagramSocket* next = blocked_.Next(socket);
@@ -287,6 +294,15 @@ void Datagrams::DropErrors(DatagramSocket& socket) {
   }
   socket.error_count = 0;
   Announce(socket, 0);
+}
+
+// Linux: inet_shutdown shuts an unconnected socket down too, and says ENOTCONN.
+Status Datagrams::Shutdown(DatagramSocket& socket, int how) {
+  if (how < SHUT_RD || how > SHUT_RDWR) return Status(EINVAL);
+  if (how != SHUT_WR) socket.shut_receive = true;
+  if (how != SHUT_RD) socket.shut_send = true;
+  Announce(socket, Level(socket));
+  return socket.connected ? Status::Ok() : Status(ENOTCONN);
 }
 
 void Datagrams::Discard(DatagramSocket& socket, Instant now) {

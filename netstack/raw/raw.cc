@@ -115,12 +115,7 @@ Status Raw::Receive(RawEndpoint& endpoint, const IoVector& data, int flags,
   return Status::Ok();
 }
 
-Status Raw::Shutdown(RawEndpoint& endpoint, int how) {
-  if (how != SHUT_WR) endpoint.shut_receive = true;
-  if (how != SHUT_RD) endpoint.shut_send = true;
-  datagrams_->Announce(endpoint, datagrams_->Level(endpoint));
-  return endpoint.connected ? Status::Ok() : Status(ENOTCONN);
-}
+Status Raw::Shutdown(RawEndpoint& endpoint, int how) { return datagrams_->Shutdown(endpoint, how); }
 
 void Raw::Close(RawEndpoint* endpoint, Instant now) {
   datagrams_->Discard(*endpoint, now);
@@ -129,12 +124,7 @@ void Raw::Close(RawEndpoint* endpoint, Instant now) {
 }
 
 void Raw::OnFrameLeft(RawEndpoint* endpoint) {
-  if (!endpoint->closed()) {
-    datagrams_->OnDrained(*endpoint);
-    return;
-  }
-  if (endpoint->bytes != 0) return;
-  endpoint->drained_node.Unlink();
+  if (!datagrams_->OnFrameLeft(*endpoint)) return;
   endpoint->node.Unlink();
   --closing_;
   pool_.Delete(endpoint);

@@ -46,12 +46,7 @@ void Udp::Close(UdpEndpoint* endpoint, Instant now) {
 }
 
 void Udp::OnFrameLeft(UdpEndpoint* endpoint) {
-  if (!endpoint->closed()) {
-    datagrams_->OnDrained(*endpoint);
-    return;
-  }
-  if (endpoint->bytes != 0) return;
-  endpoint->drained_node.Unlink();
+  if (!datagrams_->OnFrameLeft(*endpoint)) return;
   endpoint->node.Unlink();
   --closing_;
   pool_.Delete(endpoint);
@@ -75,16 +70,7 @@ Status Udp::Receive(UdpEndpoint& endpoint, const IoVector& data, int flags,
   return Status::Ok();
 }
 
-// Linux: inet_shutdown shuts an unconnected socket down too, and says ENOTCONN.
-Status Udp::Shutdown(UdpEndpoint& endpoint, int how) {
-  if (how < SHUT_RD || how > SHUT_RDWR) return Status(EINVAL);
-  EventMask edges = 0;
-  if (how != SHUT_WR) endpoint.shut_receive = true;
-  if (how != SHUT_RD) endpoint.shut_send = true;
-  edges = datagrams_->Level(endpoint);
-  datagrams_->Announce(endpoint, edges);
-  return endpoint.connected ? Status::Ok() : Status(ENOTCONN);
-}
+Status Udp::Shutdown(UdpEndpoint& endpoint, int how) { return datagrams_->Shutdown(endpoint, how); }
 
 Status Udp::SetOption(UdpEndpoint& endpoint, int name, const void* value, uint32_t length,
                       Instant now) {

@@ -56,7 +56,7 @@ class Udp {
   // MSG_DONTWAIT in `flags` must say whether the caller would block: after shutdown Linux answers
   // EAGAIN to the one and end of file to the other.
   Status Receive(UdpEndpoint& endpoint, const IoVector& data, int flags, ReceivedMessage* message);
-  Status Shutdown(UdpEndpoint& endpoint, int how);  // ENOTCONN, but it works all the same
+  Status Shutdown(UdpEndpoint& endpoint, int how);
   void Close(UdpEndpoint* endpoint, Instant now);
 
   // Is an endpoint bound where a looped datagram for `local` could reach it?
