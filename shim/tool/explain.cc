@@ -3,8 +3,6 @@
 // fits what is there, and says so where none does.
 #include "shim/tool/explain.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -12,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "shim/config.h"
+#include "shim/tool/configuration.h"
 #include "shim/tool/process_files.h"
 #include "shim/tool/stack_view.h"
 
@@ -31,53 +29,11 @@ struct Row {
   std::string why;
 };
 
-std::string AddressText(const IpAddress& address) {
-  char text[INET6_ADDRSTRLEN] = {};
-  if (address.is_v4()) {
-    inet_ntop(AF_INET, address.v4_bytes(), text, sizeof text);
-    return text;
-  }
-  inet_ntop(AF_INET6, address.v6_bytes(), text, sizeof text);
-  return text;
-}
-
 std::string EndText(const Endpoint& end) {
   const std::string address = AddressText(end.address);
   const std::string port = end.port == 0 ? "*" : std::to_string(end.port);
   return (end.address.is_v4() ? address : "[" + address + "]") + ":" + port;
 }
-
-// What the process was configured with, as its library reads it.
-struct Configuration {
-  shim::Config config;
-  bool usable = false;  // a stack is configured, and the variables are right
-  std::string why;      // not usable: one line
-
-  explicit Configuration(const std::vector<std::string>& environment) {
-    std::vector<const char*> variables;
-    for (const std::string& variable : environment) variables.push_back(variable.c_str());
-    variables.push_back(nullptr);
-    shim::ConfigError error;
-    bool right = shim::ParseEnvironment(variables.data(), &config, &error);
-    if (right && config.config_file[0] != '\0') {
-      const std::string text = ReadWhole(config.config_file);
-      right = shim::ParseFile(config.config_file, text.data(), text.size(), &config, &error);
-    }
-    right = right && shim::FinishConfig(&config, &error);
-    usable = right && shim::IsConfigured(config);
-    if (!right) why = error.text;
-    if (right && !usable) why = "no configuration (USERSTACK_DEV is not set)";
-  }
-
-  // The rule of USERSTACK_KERNEL that holds the address, or "".
-  std::string RuleFor(const IpAddress& address) const {
-    for (unsigned i = 0; i < config.kernel_count; ++i) {
-      if (!config.kernel[i].Contains(address)) continue;
-      return AddressText(config.kernel[i].address) + "/" + std::to_string(config.kernel[i].length);
-    }
-    return {};
-  }
-};
 
 class Explanation {
  public:

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "shim/tool/command.h"
+#include "shim/tool/doctor.h"
 #include "shim/tool/explain.h"
 
 using userstack::tool::Fail;
@@ -22,6 +23,7 @@ int main(int argc, char** argv) {
   app.footer("Statuses: 125 the tool failed, 126 a command cannot be run, 127 it was not found.");
 
   int status = 0;
+  userstack::tool::AddDoctor(app, &status);
   userstack::tool::AddExplain(app, &status);
   const std::string first = argc > 1 ? argv[1] : "-";
   const auto is_first = [&first](const CLI::App* command) { return command->check_name(first); };
