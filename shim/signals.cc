@@ -143,9 +143,8 @@ void Publish(int signal, const struct sigaction& action) {
 class WriteLock {
  public:
   WriteLock() {
-    sigset_t all;
-    memset(&all, 0xff, sizeof(all));
-    SetProcessMask(&all, &saved_);
+    RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&kAllSignals), Word(&saved_),
+               kKernelMaskBytes);
     int expected = 0;
     while (!g_writer.compare_exchange_weak(expected, 1)) {
       expected = 0;

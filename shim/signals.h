@@ -13,6 +13,10 @@
 
 namespace userstack::shim {
 
+// All that the library may block: where code is watched (rewrite/watch.h) the kernel kills a thread
+// that traps while SIGSYS is blocked.
+inline constexpr unsigned long kAllSignals = ~(1ul << (SIGSYS - 1));
+
 // sigaction(2) with the program's view of handlers; 0 or -errno. For the hooks of sigaction, signal
 // and their relatives. Before the process is attached it costs nothing extra: the kernel's action
 // is the program's.

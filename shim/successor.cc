@@ -14,6 +14,7 @@
 
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/signals.h"
 
 namespace userstack::shim {
 namespace {
@@ -61,9 +62,8 @@ void IgnoreSignals() {
 
 void SpawnSuccessor() {
   // A handler of the program must not run in the copies, nor see the first one end.
-  uint64_t all = ~uint64_t{0};
   uint64_t saved = 0;
-  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&saved), 8);
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&kAllSignals), Word(&saved), 8);
   const pid_t middle = QuietFork();
   if (middle == 0) {
     IgnoreSignals();

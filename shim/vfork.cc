@@ -13,6 +13,7 @@
 
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/signals.h"
 
 namespace userstack::shim {
 
@@ -40,8 +41,7 @@ bool HasEnded(pid_t child) {
 // A handler of the parent runs when vfork has returned, and none in the child before it has its
 // record.
 VforkWait::VforkWait() {
-  const uint64_t all = ~uint64_t{0};
-  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&mask_), sizeof all);
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&kAllSignals), Word(&mask_), sizeof mask_);
   const long page =
       RawSyscall(SYS_mmap, 0, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (page < 0 && page > -kPageSize) {

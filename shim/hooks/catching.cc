@@ -16,6 +16,7 @@
 #include "shim/real.h"
 #include "shim/rewrite/entry.h"
 #include "shim/rewrite/rewrite.h"
+#include "shim/rewrite/watch.h"
 
 // The library's first byte, and the end of its text (the linker defines them).
 extern "C" [[gnu::visibility("hidden")]] const char __ehdr_start;
@@ -172,7 +173,11 @@ long Switch(bool on) {
 }  // namespace
 
 Catching::Catching() {
-  if (g_libc_is_rewritten.load(std::memory_order_relaxed)) return;
+  // They come anyway.
+  if (g_libc_is_rewritten.load(std::memory_order_relaxed) ||
+      g_watching.load(std::memory_order_relaxed)) {
+    return;
+  }
   ThreadState& state = t_state;
   outer_selector_ = state.catching_selector;
   outer_frame_ = state.catching_frame;

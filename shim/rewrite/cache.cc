@@ -20,13 +20,15 @@ using backend::SystemCall;
 constexpr char kMagic[8] = {'u', 's', 'r', 's', 'i', 't', 'e', 's'};
 // Changes with Site, and with what the finder believes or chooses. It is in the file's name too, so
 // that libraries of two versions may share a directory.
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kMaxSites = 1 << 16;
 
 struct Header {
   char magic[sizeof kMagic];
   uint32_t version;
   uint32_t count;
+  uint32_t unknown;
+  uint32_t reserved;
   uint8_t build[BuildId::kMaxSize];
   uint64_t checksum;  // of everything, with this field 0
 };
@@ -55,12 +57,14 @@ bool IsOwn(const struct stat& status) {
 
 }  // namespace
 
-std::vector<uint8_t> EncodeSites(const BuildId& build, const std::vector<Site>& sites) {
+std::vector<uint8_t> EncodeSites(const BuildId& build, const std::vector<Site>& sites,
+                                 uint32_t unknown) {
   std::vector<uint8_t> bytes(sizeof(Header) + sites.size() * sizeof(Site));
   Header header{};
   memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
   header.count = static_cast<uint32_t>(sites.size());
+  header.unknown = unknown;
   memcpy(header.build, build.bytes, sizeof header.build);
   memcpy(bytes.data(), &header, sizeof header);
   if (!sites.empty()) {
@@ -71,8 +75,8 @@ std::vector<uint8_t> EncodeSites(const BuildId& build, const std::vector<Site>& 
   return bytes;
 }
 
-bool DecodeSites(const uint8_t* bytes, size_t size, const BuildId& build,
-                 std::vector<Site>* sites) {
+bool DecodeSites(const uint8_t* bytes, size_t size, const BuildId& build, std::vector<Site>* sites,
+                 uint32_t* unknown) {
   Header header;
   if (size < sizeof header) return false;
   memcpy(&header, bytes, sizeof header);
@@ -84,6 +88,7 @@ bool DecodeSites(const uint8_t* bytes, size_t size, const BuildId& build,
   std::vector<uint8_t> copy(bytes, bytes + size);
   memset(copy.data() + offsetof(Header, checksum), 0, sizeof header.checksum);
   if (Checksum(copy.data(), size) != header.checksum) return false;
+  if (unknown != nullptr) *unknown = header.unknown;
   sites->resize(header.count);
   if (header.count == 0) return true;
   memcpy(sites->data(), bytes + sizeof header, header.count * sizeof(Site));
@@ -115,7 +120,7 @@ bool Cache::PathOf(const BuildId& build, const char* suffix, char (&path)[kMaxPa
   return length > 0 && length < static_cast<int>(kMaxPath);
 }
 
-CacheState Cache::Load(const BuildId& build, std::vector<Site>* sites) const {
+CacheState Cache::Load(const BuildId& build, std::vector<Site>* sites, uint32_t* unknown) const {
   char path[kMaxPath];
   struct stat status;
   if (!PathOf(build, "", path)) return CacheState::kMissing;
@@ -134,7 +139,7 @@ CacheState Cache::Load(const BuildId& build, std::vector<Site>* sites) const {
   if (status.st_size <= 0 || status.st_size > kLargest) return CacheState::kCorrupt;
   std::vector<uint8_t> bytes(static_cast<size_t>(status.st_size));
   const long got = SystemCall(SYS_read, file.get(), Word(bytes.data()), status.st_size);
-  if (got != status.st_size || !DecodeSites(bytes.data(), bytes.size(), build, sites)) {
+  if (got != status.st_size || !DecodeSites(bytes.data(), bytes.size(), build, sites, unknown)) {
     sites->clear();
     return CacheState::kCorrupt;
   }
@@ -153,13 +158,13 @@ bool Cache::MakeDirectory() const {
          IsOwn(status);
 }
 
-void Cache::Store(const BuildId& build, const std::vector<Site>& sites) const {
+void Cache::Store(const BuildId& build, const std::vector<Site>& sites, uint32_t unknown) const {
   char path[kMaxPath];
   char temporary[kMaxPath];
   char suffix[24];
   snprintf(suffix, sizeof suffix, ".%ld", SystemCall(SYS_getpid));
   if (!PathOf(build, "", path) || !PathOf(build, suffix, temporary) || !MakeDirectory()) return;
-  const std::vector<uint8_t> bytes = EncodeSites(build, sites);
+  const std::vector<uint8_t> bytes = EncodeSites(build, sites, unknown);
   const OwnedDescriptor file(static_cast<int>(
       backend::KernelOpen(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)));
   if (!file.valid()) return;

@@ -23,10 +23,12 @@ enum class CacheState : uint8_t {
   kCorrupt,  // cut off, changed, or of another object or version
 };
 
-// The bytes of a file.
-std::vector<uint8_t> EncodeSites(const BuildId& build, const std::vector<Site>& sites);
+// The bytes of a file. `unknown` as in Findings.
+std::vector<uint8_t> EncodeSites(const BuildId& build, const std::vector<Site>& sites,
+                                 uint32_t unknown = 0);
 // False: corrupt.
-bool DecodeSites(const uint8_t* bytes, size_t size, const BuildId& build, std::vector<Site>* sites);
+bool DecodeSites(const uint8_t* bytes, size_t size, const BuildId& build, std::vector<Site>* sites,
+                 uint32_t* unknown = nullptr);
 
 class Cache {
  public:
@@ -35,9 +37,10 @@ class Cache {
   // `home` and `cache_home` as the environment has them; either may be null.
   Cache(const char* cache_home, const char* home);
 
-  CacheState Load(const BuildId& build, std::vector<Site>* sites) const;
+  CacheState Load(const BuildId& build, std::vector<Site>* sites,
+                  uint32_t* unknown = nullptr) const;
   // Best effort: a full disk or a missing home leaves nothing behind.
-  void Store(const BuildId& build, const std::vector<Site>& sites) const;
+  void Store(const BuildId& build, const std::vector<Site>& sites, uint32_t unknown = 0) const;
   // "" when there is no place.
   const char* directory() const { return directory_; }
 

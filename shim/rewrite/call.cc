@@ -6,6 +6,7 @@
 // child that borrows its parent's memory (posix_spawn): that child's descriptors are its own, the
 // table in memory is its parent's, so its calls are the kernel's.
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -17,6 +18,8 @@
 #include "shim/internal.h"
 #include "shim/real.h"
 #include "shim/rewrite/entry.h"
+#include "shim/rewrite/numbers.h"
+#include "shim/rewrite/watch.h"
 
 namespace userstack::shim {
 namespace {
@@ -93,6 +96,46 @@ class NotCancellable {
   int type_ = PTHREAD_CANCEL_DEFERRED;
 };
 
+// The kernel does not watch children. Those of a vfork are not to be: they exec.
+bool ChildIsWatched(long number, const long* a) {
+  constexpr unsigned long kBorrowed = CLONE_VM | CLONE_VFORK;
+  unsigned long flags = 0;
+  if (number == SYS_clone) flags = static_cast<unsigned long>(a[0]);
+  // The first word of struct clone_args; the kernel refuses what is no address.
+  constexpr long kLowestAddress = 4096;
+  if (number == SYS_clone3 && a[0] >= kLowestAddress) {
+    flags = *reinterpret_cast<const uint64_t*>(a[0]);
+  }
+  return (flags & kBorrowed) != kBorrowed;
+}
+
+// What is different while code is watched. *answer is set, or the call goes on as any other.
+bool AnswerWatched(long number, const long* a, rewrite::Answer* answer) {
+  const rewrite::Concern concern = rewrite::ConcernOf(number);
+  if (concern == rewrite::Concern::kChild) {
+    *answer = {0, ChildIsWatched(number, a) ? rewrite::kPassedWatched : rewrite::kPassed};
+    return true;
+  }
+  if (concern == rewrite::Concern::kSignals) {
+    bool handled = false;
+    const long result = SignalCall(number, a, &handled);
+    *answer = {result, handled ? rewrite::kAnswered : rewrite::kPassed};
+    return true;
+  }
+  if (!rewrite::WaitsWithMask(number)) return false;
+  WaitMask storage;
+  long copy[6];
+  if (!WithoutWatchSignal(number, a, copy, &storage)) return false;
+  const NotCancellable guard;
+  bool handled = false;
+  long result = DispatchByNumber(number, copy, &handled);
+  if (!handled) {
+    result = RawSyscall(number, copy[0], copy[1], copy[2], copy[3], copy[4], copy[5]);
+  }
+  *answer = {result, rewrite::kAnswered};
+  return true;
+}
+
 }  // namespace
 }  // namespace userstack::shim
 
@@ -101,8 +144,13 @@ extern "C" userstack::shim::rewrite::Answer userstack_rewrite_call(long number,
   using namespace userstack::shim;  // NOLINT: this is the dispatcher's other front end
   const bool small_stack = (number & rewrite::kFromSmallStack) != 0;
   number &= ~rewrite::kFromSmallStack;
-  if (ChangesNumbers(number) && BorrowsMemory()) return {0, 0};
+  if (ChangesNumbers(number) && BorrowsMemory()) return {0, rewrite::kPassed};
   const int saved_errno = errno;
+  rewrite::Answer watched;
+  if (g_watching.load(std::memory_order_relaxed) && AnswerWatched(number, arguments, &watched)) {
+    errno = saved_errno;
+    return watched;
+  }
   bool handled = false;
   long result = 0;
   {
@@ -116,5 +164,5 @@ extern "C" userstack::shim::rewrite::Answer userstack_rewrite_call(long number,
     }
   }
   errno = saved_errno;
-  return {result, handled ? 1 : 0};
+  return {result, handled ? rewrite::kAnswered : rewrite::kPassed};
 }

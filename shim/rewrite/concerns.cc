@@ -3,14 +3,17 @@
 // is not (CMakeLists.txt). A yes that turns out to be a no costs time only; a no is final.
 #include <sys/epoll.h>
 #include <sys/select.h>
-#include <sys/syscall.h>
 
 #include "shim/descriptors.h"
 #include "shim/internal.h"
 #include "shim/rewrite/entry.h"
+#include "shim/rewrite/numbers.h"
+#include "shim/rewrite/watch.h"
 
 namespace userstack::shim {
 namespace {
+
+using rewrite::Concern;
 
 // The kernel's answer to these is EFAULT; see IsBadAddress in dispatch/call.h.
 constexpr long kLowestAddress = 4096;
@@ -32,81 +35,52 @@ bool Protected(long argument) {
   return Number(argument) || IsInternalDescriptor(static_cast<int>(argument));
 }
 
-bool Attached(long number, const long* a) {
-  switch (number) {
-    case SYS_close:
-      return Protected(a[0]);
-    case SYS_dup2:
-    case SYS_dup3:
-      return Number(a[0]) || Protected(a[1]);
-    case SYS_sendfile:
-    case SYS_epoll_ctl:
-      return Number(a[0]) || Number(a[1]) || Number(a[2]);
-    case SYS_splice:
-      return Number(a[0]) || Number(a[2]);
-    case SYS_poll:
-    case SYS_ppoll:
-      return AnyPolled(a);
-    case SYS_select:
-    case SYS_pselect6:
-    case SYS_close_range:
-      return true;
-    case SYS_read:
-    case SYS_write:
-    case SYS_ioctl:
-    case SYS_readv:
-    case SYS_writev:
-    case SYS_dup:
-    case SYS_connect:
-    case SYS_accept:
-    case SYS_sendto:
-    case SYS_recvfrom:
-    case SYS_sendmsg:
-    case SYS_recvmsg:
-    case SYS_shutdown:
-    case SYS_bind:
-    case SYS_listen:
-    case SYS_getsockname:
-    case SYS_getpeername:
-    case SYS_setsockopt:
-    case SYS_getsockopt:
-    case SYS_fcntl:
-    case SYS_epoll_wait:
-    case SYS_epoll_pwait:
-    case SYS_epoll_pwait2:
-    case SYS_accept4:
-    case SYS_preadv2:
-    case SYS_pwritev2:
-    case SYS_recvmmsg:
-    case SYS_sendmmsg:
+bool Attached(Concern concern, const long* a) {
+  switch (concern) {
+    case Concern::kFirst:
+    case Concern::kWait:
       return Number(a[0]);
-    case SYS_exit_group:
+    case Concern::kClose:
+      return Protected(a[0]);
+    case Concern::kDuplicateTo:
+      return Number(a[0]) || Protected(a[1]);
+    case Concern::kFirstThree:
+      return Number(a[0]) || Number(a[1]) || Number(a[2]);
+    case Concern::kFirstAndThird:
+      return Number(a[0]) || Number(a[2]);
+    case Concern::kPolled:
+      return AnyPolled(a);
+    case Concern::kAlways:
+    case Concern::kEnd:
       return true;
+    case Concern::kNever:
+    case Concern::kSocket:
+    case Concern::kRing:
+    case Concern::kFile:
+    case Concern::kSignals:
+    case Concern::kChild:
+      return false;
   }
   return false;
-}
-
-// Go's runtime waits past libc's hooks: the instance may become the stack's while it sleeps.
-bool IsWait(long number) { return number == SYS_epoll_wait || number == SYS_epoll_pwait; }
-
-bool NamesFile(long number) {
-  return number == SYS_open || number == SYS_openat || number == SYS_stat ||
-         number == SYS_newfstatat;
 }
 
 }  // namespace
 }  // namespace userstack::shim
 
 extern "C" bool userstack_rewrite_concerns(long number, const long* arguments) {
-  using userstack::shim::Attached;
-  using userstack::shim::rewrite::kFromSmallStack;
-  if ((number & kFromSmallStack) != 0) {
-    number &= ~kFromSmallStack;
-    if (userstack::shim::IsWait(number)) return true;
-  }
+  using namespace userstack::shim;  // NOLINT: this is the dispatcher's other front end
+  const bool small_stack = (number & rewrite::kFromSmallStack) != 0;
+  number &= ~rewrite::kFromSmallStack;
+  const Concern concern = rewrite::ConcernOf(number);
   // These two make descriptors: they concern a process that is not attached yet.
-  if (number == SYS_socket) return arguments[0] == AF_INET || arguments[0] == AF_INET6;
-  if (number == SYS_io_uring_setup) return true;
-  if (userstack::shim::NamesFile(number)) return userstack::shim::g_replaces_files;
-  return userstack::shim::g_slots != nullptr && Attached(number, arguments);
+  if (concern == Concern::kSocket) return arguments[0] == AF_INET || arguments[0] == AF_INET6;
+  if (concern == Concern::kRing) return true;
+  if (concern == Concern::kFile) return g_replaces_files;
+  // Go's runtime waits past libc's hooks: the instance may become the stack's while it sleeps.
+  if (small_stack && concern == Concern::kWait) return true;
+  if (g_watching.load(std::memory_order_relaxed)) {
+    if (concern == Concern::kSignals || concern == Concern::kChild) return true;
+    if (rewrite::WaitsWithMask(number)) return true;
+  }
+  return g_slots != nullptr && Attached(concern, arguments);
 }

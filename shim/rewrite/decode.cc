@@ -58,6 +58,13 @@ int64_t ConstantOf(const cs_insn& insn) {
   return clears ? 0 : kUnknownNumber;
 }
 
+bool FallsThrough(const cs_insn& insn) {
+  const bool always = insn.id == X86_INS_JMP || insn.id == X86_INS_LJMP || insn.id == X86_INS_UD2 ||
+                      insn.id == X86_INS_HLT || Has(insn, CS_GRP_RET) || Has(insn, CS_GRP_IRET) ||
+                      Has(insn, CS_GRP_CALL);
+  return !always;
+}
+
 // One function, decoded.
 class Decoding {
  public:
@@ -97,6 +104,8 @@ bool Decoding::Run() {
   bool proved = false;
   while (cs_disasm_iter(handle_, &code, &left, &address, insn)) {
     Take(*insn);
+    const uint64_t done = address - request_.address;
+    if (done == request_.described && request_.size > done && !FallsThrough(*insn)) break;
     if (proved || address <= last_hit) continue;
     proved = AnyHitProved();
     if (!proved) break;

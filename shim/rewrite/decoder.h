@@ -6,12 +6,14 @@
 
 namespace userstack::shim::rewrite {
 
-// One function's bytes, and the places in it where `0f 05` was found.
+// One function's bytes, with what may follow it, and the places in it where `0f 05` was found.
 struct DecodeRequest {
   const uint8_t* code = nullptr;
   uint64_t size = 0;
-  uint64_t address = 0;            // of the first byte
-  bool hidden_entries = false;     // something may enter it where no branch of it leads
+  uint64_t address = 0;         // of the first byte
+  uint64_t described = 0;       // how much of it the tables describe; what follows is believed only
+                                // when it is fallen through to
+  bool hidden_entries = false;  // something may enter it where no branch of it leads
   const uint32_t* hits = nullptr;  // offsets, ascending
   uint32_t hit_count = 0;
 };

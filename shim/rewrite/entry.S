@@ -100,7 +100,7 @@ userstack_rewrite_entry:
         std
         jmp     .Lflags
 
-/* The call may be the stack's: rax = result, rdx = whether it was. */
+/* The call may be the stack's: rax = result, rdx = Answer::handled. */
 .Lours:
         mov     NUMBER(%rbp), %rdi
         lea     ARGUMENTS(%rbp), %rsi
@@ -156,8 +156,13 @@ userstack_rewrite_entry:
 .Lanswer:
         test    %edx, %edx
         jz      .Lpass
+        test    $1, %dl
+        jz      .Lwatched
         mov     %rax, NUMBER(%rbp)
         addq    $2, REAL(%rbp)
+        jmp     .Lpass
+.Lwatched:
+        addq    $8, REAL(%rbp)          /* the stub's second `syscall` (stubs.h) */
         jmp     .Lpass
         .cfi_endproc
         .size   userstack_rewrite_entry, . - userstack_rewrite_entry
@@ -193,6 +198,13 @@ userstack_rewrite_entry_small:
         .quad   0                       /* an unwinder ends here */
 .Lsmall_pass:
         jmp     .Lsmall_real            /* two bytes: an answered call comes to what follows */
+        jmp     .Lsmall_answered
+        .p2align 3                      /* and one whose child is to be watched here */
+        btr     $SMALL_STACK_BIT, %rax
+        pop     %rcx
+        lea     8(%rcx), %rcx
+        jmp     .Lsmall_back
+.Lsmall_answered:
         pop     %rcx
         lea     2(%rcx), %rcx
         jmp     .Lsmall_back

@@ -5,9 +5,14 @@
 
 namespace userstack::shim::rewrite {
 
+// Answer::handled.
+inline constexpr long kPassed = 0;  // not the stack's after all: the program's own `syscall`
+inline constexpr long kAnswered = 1;
+inline constexpr long kPassedWatched = 2;  // as kPassed, and its child is to be watched (stubs.h)
+
 struct Answer {
   long result;
-  long handled;  // 0: not the stack's after all; the program's own `syscall` makes the call
+  long handled;
 };
 
 // A bit of the number that the entry for small stacks sets.

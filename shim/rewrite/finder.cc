@@ -1,12 +1,11 @@
 // Finder: see finder.h.
 #include "shim/rewrite/finder.h"
 
-#include <sys/syscall.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "shim/rewrite/go_table.h"
+#include "shim/rewrite/numbers.h"
 #include "shim/rewrite/unwind_table.h"
 
 namespace userstack::shim::rewrite {
@@ -25,6 +24,22 @@ bool LooksIrrelevant(const Segment& segment, const uint8_t* hit, bool is_go) {
   int32_t number = 0;
   memcpy(&number, hit - kLoadSize + 1, sizeof number);
   return number >= 0 && number < 1024 && !IsRelevant(number, is_go);
+}
+
+// The bytes in front load a number that may concern the stack, as compilers and programmers write
+// it. Said of a hit that nothing proves or refutes, in an object whose tables know its compiled
+// code: data between the instructions of hand-written code does not look so.
+bool LooksLikeCall(const Image& image, uint64_t hit) {
+  constexpr uint8_t kLongLoad[] = {0x48, 0xc7, 0xc0};  // mov $imm32,%rax
+  constexpr size_t kImmediate = sizeof(int32_t);
+  int32_t number = -1;
+  const uint8_t* load = image.CodeAt(hit - 1 - kImmediate, 1 + kImmediate);
+  if (load == nullptr) return false;
+  memcpy(&number, load + 1, sizeof number);
+  if (number < 0 || !IsRelevant(number, image.is_go())) return false;
+  if (load[0] == kLoadNumber) return true;
+  load = image.CodeAt(hit - sizeof kLongLoad - kImmediate, sizeof kLongLoad + kImmediate);
+  return load != nullptr && memcmp(load, kLongLoad, sizeof kLongLoad) == 0;
 }
 
 void Search(const Segment& segment, bool is_go, std::vector<uint64_t>* hits, Findings* findings) {
@@ -55,6 +70,21 @@ class Functions {
     if (has_unwind_ && unwind_.FunctionAt(address, function)) return true;
     return has_go_ && go_.FunctionAt(address, function);
   }
+  // What follows a function closely, with that function in front: clone's authors end its
+  // description before the call, because it would be wrong in the child. *described: the function's
+  // own size.
+  bool TailAt(uint64_t address, Function* function, uint64_t* described) const {
+    constexpr uint64_t kTail = 64;
+    if (!has_unwind_ || !unwind_.FunctionBefore(address, function)) return false;
+    *described = function->size;
+    if (address - function->start >= function->size + kTail) return false;
+    uint64_t end = address + kSyscallSize;
+    Function next;
+    while (end < address + kTail && !unwind_.FunctionAt(end, &next)) ++end;
+    function->size = end - function->start;
+    function->has_landing_pads = true;
+    return true;
+  }
 
  private:
   UnwindTable unwind_;
@@ -72,8 +102,12 @@ class Finding {
   bool TakeFunction(const std::vector<uint64_t>& hits, size_t* next) {
     Function function;
     const uint64_t hit = hits[*next];
-    if (!table_.FunctionAt(hit, &function) || function.size > kLargestFunction) {
-      ++findings_.unproved;
+    uint64_t described = 0;
+    const bool known =
+        table_.FunctionAt(hit, &function) || table_.TailAt(hit, &function, &described);
+    const uint8_t* code = known ? image_.CodeAt(function.start, function.size) : nullptr;
+    if (code == nullptr || function.size > kLargestFunction) {
+      LeaveUnproved(hit);
       ++*next;
       return true;
     }
@@ -83,20 +117,33 @@ class Finding {
     }
     proved_.resize(offsets_.size());
     DecodeRequest request;
-    request.code = image_.CodeAt(function.start, function.size);
+    request.code = code;
     request.size = function.size;
+    request.described = described == 0 ? function.size : described;
     request.address = function.start;
     request.hidden_entries = function.has_landing_pads;
     request.hits = offsets_.data();
     request.hit_count = static_cast<uint32_t>(offsets_.size());
     const int count = decode_(&request, proved_.data());
     if (count < 0) return false;
-    findings_.unproved += request.hit_count - static_cast<uint32_t>(count);
-    for (int i = 0; i < count; ++i) Keep(proved_[static_cast<size_t>(i)]);
+    // Ascending, both.
+    int taken = 0;
+    for (const uint32_t offset : offsets_) {
+      const uint64_t address = function.start + offset;
+      if (taken < count && proved_[static_cast<size_t>(taken)].syscall == address) {
+        Keep(proved_[static_cast<size_t>(taken++)]);
+      } else {
+        LeaveUnproved(address);
+      }
+    }
     return true;
   }
 
  private:
+  void LeaveUnproved(uint64_t hit) {
+    ++findings_.unproved;
+    if (LooksLikeCall(image_, hit)) ++findings_.unknown;
+  }
   void Keep(const Site& site) {
     if (!IsRelevant(site.number, image_.is_go())) {
       ++findings_.irrelevant;
@@ -129,58 +176,10 @@ void SeparateNeighbours(std::vector<Site>* sites) {
 }  // namespace
 
 bool IsRelevant(int32_t number, bool is_go) {
-  switch (number) {
-    case SYS_exit_group:
-      return is_go;
-    case kUnknownNumber:
-    case SYS_read:
-    case SYS_write:
-    case SYS_close:
-    case SYS_poll:
-    case SYS_ioctl:
-    case SYS_readv:
-    case SYS_writev:
-    case SYS_select:
-    case SYS_dup:
-    case SYS_dup2:
-    case SYS_sendfile:
-    case SYS_socket:
-    case SYS_connect:
-    case SYS_accept:
-    case SYS_sendto:
-    case SYS_recvfrom:
-    case SYS_sendmsg:
-    case SYS_recvmsg:
-    case SYS_shutdown:
-    case SYS_bind:
-    case SYS_listen:
-    case SYS_getsockname:
-    case SYS_getpeername:
-    case SYS_setsockopt:
-    case SYS_getsockopt:
-    case SYS_fcntl:
-    case SYS_epoll_wait:
-    case SYS_epoll_ctl:
-    case SYS_pselect6:
-    case SYS_ppoll:
-    case SYS_splice:
-    case SYS_epoll_pwait:
-    case SYS_accept4:
-    case SYS_dup3:
-    case SYS_preadv2:
-    case SYS_pwritev2:
-    case SYS_recvmmsg:
-    case SYS_sendmmsg:
-    case SYS_io_uring_setup:
-    case SYS_open:  // of /etc/resolv.conf
-    case SYS_openat:
-    case SYS_stat:
-    case SYS_newfstatat:
-    case SYS_close_range:
-    case SYS_epoll_pwait2:
-      return true;
-  }
-  return false;
+  if (number == kUnknownNumber) return true;
+  const Concern concern = ConcernOf(number);
+  if (concern == Concern::kEnd) return is_go;
+  return concern != Concern::kNever;
 }
 
 bool FindSites(const Image& image, DecodeFunction (*load)(), Findings* findings) {
@@ -193,7 +192,7 @@ bool FindSites(const Image& image, DecodeFunction (*load)(), Findings* findings)
   if (hits.empty()) return true;
   const Functions table(image);
   if (!table.any()) {
-    findings->unproved = static_cast<uint32_t>(hits.size());
+    findings->unproved = findings->unknown = static_cast<uint32_t>(hits.size());
     return true;
   }
   const DecodeFunction decode = load();

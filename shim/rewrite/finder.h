@@ -14,6 +14,7 @@ struct Findings {
   std::vector<Site> sites;  // proved, relevant, ascending by address
   uint32_t hits = 0;        // of the byte search
   uint32_t unproved = 0;    // in no known function, or no instruction there
+  uint32_t unknown = 0;     // of those: may be system calls all the same
   uint32_t irrelevant = 0;  // their number cannot concern the stack
 };
 

@@ -1,29 +1,28 @@
 // Patch: see patch.h.
 #include "shim/rewrite/patch.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "backend/system_call.h"
+#include "shim/rewrite/stubs.h"
 #include "shim/rewrite/trampoline.h"
 
 namespace userstack::shim::rewrite {
 namespace {
 
-using backend::OwnedDescriptor;
 using backend::SystemCall;
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kReach = (uint64_t{1} << 31) - (uint64_t{64} << 20);
 constexpr uint64_t kFirstStep = 64 << 10;
 
-long Word(const void* pointer) { return reinterpret_cast<long>(pointer); }
 bool Failed(long result) { return result < 0 && result > -4096; }
 
-// Memory for the trampolines, written first and executable after.
+// Memory for the trampolines, executable from the beginning.
 class NearMemory {
  public:
   NearMemory() = default;
@@ -50,18 +49,14 @@ class NearMemory {
     }
     return result;
   }
-  long MakeExecutable() {
-    return SystemCall(SYS_mprotect, static_cast<long>(address_), size_, PROT_READ | PROT_EXEC);
-  }
   uint64_t address() const { return address_; }
   size_t size() const { return static_cast<size_t>(size_); }
-  uint8_t* bytes() const { return reinterpret_cast<uint8_t*>(address_); }
   void Keep() { address_ = 0; }
 
  private:
   long Map(uint64_t address) {
     const long result =
-        SystemCall(SYS_mmap, static_cast<long>(address), size_, PROT_READ | PROT_WRITE,
+        SystemCall(SYS_mmap, static_cast<long>(address), size_, PROT_READ | PROT_EXEC,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (Failed(result)) return result;
     // Kernels before 4.17 take the flag for a hint.
@@ -83,18 +78,6 @@ bool IsWritable(const Site& site, const Image& image) {
   return now != nullptr && memcmp(now, site.code, site.code_size()) == 0;
 }
 
-// All of it, or nothing: what was written of a failed attempt is taken back.
-long WriteCode(int memory, uint64_t address, const uint8_t* bytes, const uint8_t* old,
-               size_t size) {
-  const long written = SystemCall(SYS_pwrite64, memory, Word(bytes), static_cast<long>(size),
-                                  static_cast<long>(address));
-  if (written == static_cast<long>(size)) return 0;
-  if (written > 0) {
-    SystemCall(SYS_pwrite64, memory, Word(old), written, static_cast<long>(address));
-  }
-  return written < 0 ? written : -EIO;
-}
-
 class Patching {
  public:
   Patching(uintptr_t base, const Image& image, const Site* sites, size_t count)
@@ -106,9 +89,11 @@ class Patching {
     if (writable_ == 0) return result_;
     if (!Build(entry)) return result_;
     WriteJumps();
-    if (result_.rewritten == 0) return result_;
-    result_.memory = memory_.address();
-    result_.memory_size = memory_.size();
+    if (result_.rewritten == 0) {
+      GiveBackStubs(stubs_, count_);
+      return result_;
+    }
+    result_.trampolines = {memory_.address(), memory_.size(), stubs_, count_};
     memory_.Keep();
     return result_;
   }
@@ -123,41 +108,58 @@ class Patching {
     return false;
   }
 
+  uint64_t StubOf(size_t index) const { return stubs_ + index * kStubSize; }
   TrampolinePlace PlaceOf(size_t index) const {
-    return {base_, memory_.address() + kHeader + index * kMaxTrampoline, memory_.address()};
+    return {base_, memory_.address() + kHeader + index * kMaxTrampoline, memory_.address(),
+            StubOf(index) + kStubReal};
+  }
+
+  bool TakeAllStubs() {
+    long error = 0;
+    stubs_ = ReuseStubs(count_);
+    if (stubs_ == 0) stubs_ = TakeStubs(count_, &error);
+    return stubs_ != 0 || Fail("no executable memory for its calls", error);
   }
 
   // Every trampoline at its index among the sites.
   bool Build(void (*entry)()) {
     const long reserved = memory_.Reserve(base_ + image_.segments()[0].address,
                                           base_ + image_.end(), kHeader + count_ * kMaxTrampoline);
-    if (reserved < 0) return Fail("no memory near the code", reserved);
-    memcpy(memory_.bytes(), &entry, sizeof entry);
-    for (size_t i = 0; i < count_; ++i) {
-      if (!IsWritable(sites_[i], image_)) continue;
-      const TrampolinePlace place = PlaceOf(i);
-      uint8_t* out = memory_.bytes() + (place.address - memory_.address());
-      if (MakeTrampoline(sites_[i], place, out) == 0) out[0] = 0;
-    }
-    const long executable = memory_.MakeExecutable();
-    return executable == 0 || Fail("memory cannot be made executable", executable);
-  }
-
-  bool WriteJumps() {
-    const OwnedDescriptor memory(
-        static_cast<int>(backend::KernelOpen("/proc/self/mem", O_RDWR | O_CLOEXEC)));
-    if (!memory.valid()) return Fail("/proc/self/mem cannot be opened", memory.get());
+    if (reserved < 0) return Fail("no executable memory near the code", reserved);
+    if (!TakeAllStubs()) return false;
+    std::vector<uint8_t> near(kHeader + count_ * kMaxTrampoline);
+    std::vector<uint8_t> stubs(count_ * kStubSize);
+    memcpy(near.data(), &entry, sizeof entry);
+    reachable_.assign(count_, false);
     for (size_t i = 0; i < count_; ++i) {
       const Site& site = sites_[i];
       if (!IsWritable(site, image_)) continue;
-      const TrampolinePlace place = PlaceOf(i);
+      const Trampoline made =
+          MakeTrampoline(site, PlaceOf(i), near.data() + kHeader + i * kMaxTrampoline);
+      uint8_t stub[kStubSize];
+      MakeStub({base_ + site.syscall + kSyscallSize, made.tail, entry}, StubOf(i), stub);
+      memcpy(stubs.data() + i * kStubSize, stub, kStubSize);
+      reachable_[i] = made.size != 0;
+    }
+    return WriteAll(memory_.address(), near) && WriteAll(stubs_, stubs);
+  }
+
+  bool WriteAll(uint64_t address, const std::vector<uint8_t>& bytes) {
+    const long error = CodeWriter().Write(address, bytes.data(), nullptr, bytes.size());
+    return error == 0 || Fail("code cannot be written through /proc/self/mem", error);
+  }
+
+  bool WriteJumps() {
+    const CodeWriter code;
+    for (size_t i = 0; i < count_; ++i) {
+      const Site& site = sites_[i];
+      if (!IsWritable(site, image_)) continue;
       uint8_t jump[Site::kMaxCode];
-      if (memory_.bytes()[place.address - memory_.address()] == 0 || !MakeJump(site, place, jump)) {
+      if (!reachable_[i] || !MakeJump(site, PlaceOf(i), jump)) {
         ++result_.left;
         continue;
       }
-      const long error =
-          WriteCode(memory.get(), base_ + site.start(), jump, site.code, site.patched);
+      const long error = code.Write(base_ + site.start(), jump, site.code, site.patched);
       if (error != 0) return Fail("code cannot be written through /proc/self/mem", error);
       ++result_.rewritten;
     }
@@ -169,6 +171,8 @@ class Patching {
   const Site* sites_;
   size_t count_;
   size_t writable_ = 0;
+  uint64_t stubs_ = 0;
+  std::vector<bool> reachable_;  // their trampolines could be made
   NearMemory memory_;
   PatchResult result_;
 };
@@ -180,8 +184,11 @@ PatchResult PatchSites(uintptr_t base, const Image& image, const Site* sites, si
   return Patching(base, image, sites, count).Run(entry);
 }
 
-void FreeTrampolines(uint64_t memory, size_t size) {
-  if (memory != 0) SystemCall(SYS_munmap, static_cast<long>(memory), static_cast<long>(size));
+void FreeTrampolines(const Trampolines& trampolines) {
+  if (trampolines.memory == 0) return;
+  SystemCall(SYS_munmap, static_cast<long>(trampolines.memory),
+             static_cast<long>(trampolines.size));
+  GiveBackStubs(trampolines.stubs, trampolines.stub_count);
 }
 
 long RedirectEmptyFunction(uintptr_t function, size_t room, void (*target)()) {
@@ -194,16 +201,15 @@ long RedirectEmptyFunction(uintptr_t function, size_t room, void (*target)()) {
   NearMemory near;
   const long reserved = near.Reserve(function, function + room, kPage);
   if (reserved < 0) return reserved;
-  memcpy(near.bytes(), kJumpThere, sizeof kJumpThere);
-  memcpy(near.bytes() + sizeof kJumpThere, &target, sizeof target);
-  const long executable = near.MakeExecutable();
-  if (executable != 0) return executable;
+  uint8_t far[sizeof kJumpThere + sizeof target];
+  memcpy(far, kJumpThere, sizeof kJumpThere);
+  memcpy(far + sizeof kJumpThere, &target, sizeof target);
+  const CodeWriter code;
+  long error = code.Write(near.address(), far, nullptr, sizeof far);
+  if (error != 0) return error;
   uint8_t jump[kJumpSize];
   if (!MakeNearJump(function, near.address(), jump)) return -ERANGE;
-  const OwnedDescriptor memory(
-      static_cast<int>(backend::KernelOpen("/proc/self/mem", O_RDWR | O_CLOEXEC)));
-  if (!memory.valid()) return memory.get();
-  const long error = WriteCode(memory.get(), function, jump, old, sizeof jump);
+  error = code.Write(function, jump, old, sizeof jump);
   if (error == 0) near.Keep();
   return error;
 }

@@ -3,8 +3,9 @@
 //
 // Left alone: the library itself (its own calls must reach the kernel), the dynamic loader (its
 // calls read libraries), the vDSO. The ladder: a site that cannot be rewritten is left to the
-// symbols; an object for which something fails, too, with one line; where threads run already,
-// everything.
+// symbols; an object for which something fails, too, with one line. What cannot be verified (an
+// object without tables, a place that leaves no room, a process in which threads run already) is
+// watched (watch.h).
 //
 // dlopen: the loader calls an empty function when its list of objects has changed, for debuggers
 // (r_debug.r_brk), and it does so before it relocates or runs what is new. That call comes here.
@@ -32,6 +33,8 @@
 #include "shim/rewrite/finder.h"
 #include "shim/rewrite/patch.h"
 #include "shim/rewrite/unwind_table.h"
+#include "shim/rewrite/watch.h"
+#include "shim/signals.h"
 
 namespace userstack::shim {
 
@@ -50,8 +53,8 @@ struct Object {
   uintptr_t base = 0;
   std::string name;
   Image image;
-  uint64_t trampolines = 0;
-  size_t trampolines_size = 0;
+  rewrite::Trampolines trampolines;
+  uint32_t unknown = 0;  // may be system calls; nothing proves it
   bool present = false;  // still in the loader's list
 };
 
@@ -130,20 +133,64 @@ class Rewriting {
     for (Object& object : objects) {
       if (IsKnown(object)) continue;
       std::vector<Site> sites;
-      if (FindIn(object, &sites)) Patch(&object, sites);
+      if (FindIn(&object, &sites)) Patch(&object, sites);
       object.present = true;
       known_.push_back(std::move(object));
     }
     std::erase_if(known_, [](const Object& object) {
-      if (!object.present) rewrite::FreeTrampolines(object.trampolines, object.trampolines_size);
+      if (!object.present) rewrite::FreeTrampolines(object.trampolines);
       return !object.present;
     });
+    Describe();
     if (rewritten_ == before && before != 0) return;
     Log(LogLevel::kInfo, "rewrote %u system calls in %u objects; left %u alone", rewritten_,
         objects_, left_);
   }
 
+  // The lazy route for what cannot be verified, if there is such an object.
+  void WatchIfNeeded() const {
+    for (const Object& object : known_) {
+      if (object.unknown == 0) continue;
+      WatchProcess(object.name.c_str());
+      return;
+    }
+  }
+
  private:
+  struct Description {
+    const std::vector<Object>& known;
+    std::vector<KnownCode> code;
+  };
+
+  // What is left alone makes no calls for the program, or none that libraries would notice.
+  static int DescribeOne(dl_phdr_info* info, size_t, void* out) {
+    auto& description = *static_cast<Description*>(out);
+    const Image image = Image::Mapped(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
+    if (image.segment_count() == 0) return 0;
+    KnownCode code;
+    code.range = {info->dlpi_addr + image.segments()[0].address, info->dlpi_addr + image.end()};
+    code.verified = true;
+    for (const Object& object : description.known) {
+      if (object.base != info->dlpi_addr) continue;
+      code.verified = object.unknown == 0;
+      code.small_stack = object.image.is_go();
+    }
+    description.code.push_back(code);
+    return 0;
+  }
+
+  void Describe() const {
+    Description description{known_, {}};
+    dl_iterate_phdr(DescribeOne, &description);
+    for (const Object& object : known_) {
+      const rewrite::Trampolines& near = object.trampolines;
+      if (near.memory != 0) {
+        description.code.push_back({{near.memory, near.memory + near.size}, true, false});
+      }
+    }
+    DescribeCode(description.code.data(), description.code.size());
+  }
+
   // Threads that exist already have none: their calls from Go are the kernel's.
   static void NeedThreadStacks() {
     g_threads_need_stacks.store(true);
@@ -164,9 +211,10 @@ class Rewriting {
     return false;
   }
 
-  bool FindIn(const Object& object, std::vector<Site>* sites) {
+  bool FindIn(Object* found_in, std::vector<Site>* sites) {
+    const Object& object = *found_in;
     const rewrite::BuildId& build = object.image.build_id();
-    const CacheState state = cache_.Load(build, sites);
+    const CacheState state = cache_.Load(build, sites, &found_in->unknown);
     switch (state) {
       case CacheState::kFound:
         return true;
@@ -186,7 +234,8 @@ class Rewriting {
         object.name.c_str(), findings.hits, findings.sites.size(), findings.irrelevant,
         findings.unproved);
     *sites = std::move(findings.sites);
-    if (state != CacheState::kForeign) cache_.Store(build, *sites);
+    found_in->unknown = findings.unknown;
+    if (state != CacheState::kForeign) cache_.Store(build, *sites, findings.unknown);
     return true;
   }
 
@@ -202,12 +251,16 @@ class Rewriting {
     const rewrite::PatchResult result = rewrite::PatchSites(
         object->base, object->image, sites.data(), sites.size(),
         object->image.is_go() ? userstack_rewrite_entry_small : userstack_rewrite_entry);
+    object->trampolines = result.trampolines;
     if (object->image.is_go() && result.rewritten != 0) NeedThreadStacks();
     rewritten_ += result.rewritten;
     left_ += result.left;
     if (result.rewritten != 0) ++objects_;
     if (result.rewritten != 0 && object->name.ends_with("/libc.so.6")) g_libc_is_rewritten = true;
-    if (result.failure == nullptr) return;
+    if (result.failure == nullptr) {
+      object->unknown += result.left;
+      return;
+    }
     Log(LogLevel::kWarn, "USERSTACK_REWRITE: %.200s: %s (errno %ld); %u of its system calls %s",
         object->name.c_str(), result.failure, -result.error, result.left,
         "are reached by symbols only");
@@ -239,6 +292,7 @@ void OnLoaderChange() {
   const int saved_errno = errno;
   busy = true;
   Everything().Run();
+  Everything().WatchIfNeeded();
   busy = false;
   errno = saved_errno;
 }
@@ -286,9 +340,7 @@ void WatchLoader() {
 class AllSignalsBlocked {
  public:
   AllSignalsBlocked() {
-    sigset_t all;
-    memset(&all, 0xff, sizeof all);
-    RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&before_), 8);
+    RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&kAllSignals), Word(&before_), 8);
   }
   ~AllSignalsBlocked() { RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&before_), 0, 8); }
   AllSignalsBlocked(const AllSignalsBlocked&) = delete;
@@ -298,6 +350,18 @@ class AllSignalsBlocked {
   sigset_t before_{};
 };
 
+void RewriteEverything() {
+  {
+    const AllSignalsBlocked blocked;
+    Everything().Run();
+    // Where not even libc could be rewritten, the line that says so is enough.
+    if (!Everything().HasRewritten()) return;
+    WatchLoader();
+  }
+  g_executable_memory_matters.store(true);
+  Everything().WatchIfNeeded();
+}
+
 }  // namespace
 
 void RewriteAtLoad() {
@@ -306,15 +370,12 @@ void RewriteAtLoad() {
   if (!asked) return;
   const int saved_errno = errno;
   if (CurrentMode() == Mode::kStack && CurrentConfig().rewrite) {
+    rewrite::DetectVectors();
     if (HasThreads()) {
-      Log(LogLevel::kWarn,
-          "USERSTACK_REWRITE=on: threads run already: system calls are reached by symbols only");
+      // Nothing can be rewritten under their feet but what a first hit proves.
+      WatchProcess("a process with threads");
     } else {
-      const AllSignalsBlocked blocked;
-      rewrite::DetectVectors();
-      Everything().Run();
-      // Where not even libc could be rewritten, the line that says so is enough.
-      if (Everything().HasRewritten()) WatchLoader();
+      RewriteEverything();
     }
   }
   errno = saved_errno;

@@ -8,9 +8,8 @@ namespace {
 
 constexpr uint8_t kJump = 0xe9;  // jmp rel32
 constexpr uint8_t kTrap = 0xcc;  // int3
-constexpr uint8_t kNop = 0x90;
 constexpr uint8_t kSyscall[] = {0x0f, 0x05};
-constexpr uint8_t kLoadReal[] = {0x48, 0x8d, 0x0d};  // lea rel32(%rip),%rcx
+constexpr uint8_t kLoadReal[] = {0x48, 0x8b, 0x0d};  // mov rel32(%rip),%rcx
 constexpr uint8_t kJumpEntry[] = {0xff, 0x25};       // jmp *rel32(%rip)
 
 // `to` as a displacement from `from`; false: it does not fit.
@@ -61,23 +60,21 @@ class Writer {
 
 }  // namespace
 
-size_t MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* out) {
-  constexpr size_t kToEntry = sizeof kLoadReal + sizeof kJumpEntry + 2 * sizeof(int32_t);
-  const uint64_t next = place.site_base + site.syscall + kSyscallSize;
+Trampoline MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* out) {
+  constexpr size_t kJumpToEntry = sizeof kJumpEntry + sizeof(int32_t);
+  const size_t behind = size_t{site.before} + kSyscallSize;
   Writer code(out, place.address);
   code.Moved(site, place.site_base, 0, site.before);
-  while ((code.here() + kToEntry) % sizeof(uint64_t) != 0) code.Bytes(&kNop, 1);
-  const uint64_t real = code.here() + kToEntry + sizeof next;
   code.Bytes(kLoadReal, sizeof kLoadReal);
-  code.Near(real);
+  const uint64_t tail = code.here() + sizeof(int32_t) + kJumpToEntry;
+  code.Near(tail + site.after + kJumpSize);
   code.Bytes(kJumpEntry, sizeof kJumpEntry);
   code.Near(place.entry_slot);
-  code.Bytes(&next, sizeof next);
-  code.Bytes(kSyscall, sizeof kSyscall);
-  code.Moved(site, place.site_base, size_t{site.before} + kSyscallSize, site.after);
+  code.Moved(site, place.site_base, behind, site.after);
   code.Bytes(&kJump, 1);
-  code.Near(next + site.after);
-  return code.size();
+  code.Near(place.site_base + site.syscall + kSyscallSize + site.after);
+  code.Bytes(&place.real, sizeof place.real);
+  return {code.size(), tail};
 }
 
 bool MakeNearJump(uint64_t from, uint64_t to, uint8_t* out) {

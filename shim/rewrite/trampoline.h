@@ -2,15 +2,16 @@
 // to the site here.
 //
 //   [copy of what was in front]          rip-relative operands adjusted
-//   lea   real(%rip), %rcx               rcx and r11 are free: `syscall` overwrites them
+//   mov   real(%rip), %rcx               rcx and r11 are free: `syscall` overwrites them
 //   jmp   *entry(%rip)                   entry.S
-//   .quad site + 2                       where an unwinder finds the caller
-// real:
-//   syscall                              the call as it was: restarts, clone and vfork stay right
+// tail:
 //   [copy of what was behind]
 //   jmp   back
+// real:
+//   .quad                                the `syscall` of its stub (stubs.h)
 //
-// entry.S goes to `real` for a call that is not the stack's, and to `real + 2` with a result.
+// entry.S goes to the stub's `syscall` for a call that is not the stack's, and behind it with a
+// result; from there it goes on at `tail`.
 #pragma once
 
 #include "shim/rewrite/site.h"
@@ -24,11 +25,16 @@ struct TrampolinePlace {
   uint64_t site_base = 0;   // what the loader added to the site's addresses
   uint64_t address = 0;     // where the trampoline will run; a multiple of 8
   uint64_t entry_slot = 0;  // where the address of the entry is stored, near
+  uint64_t real = 0;        // the `syscall` of its stub, anywhere
 };
 
-// Writes the trampoline of `site` to `out` (room for kMaxTrampoline). Its size, or 0: a distance is
-// too far.
-size_t MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* out);
+struct Trampoline {
+  size_t size = 0;    // 0: a distance is too far
+  uint64_t tail = 0;  // where the stub goes on
+};
+
+// Writes the trampoline of `site` to `out` (room for kMaxTrampoline).
+Trampoline MakeTrampoline(const Site& site, const TrampolinePlace& place, uint8_t* out);
 
 // The bytes that replace the first site.patched bytes of the site: a jump to its trampoline, and
 // traps. False: too far.

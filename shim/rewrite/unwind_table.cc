@@ -131,7 +131,7 @@ bool UnwindTable::Open(const Image& image, UnwindTable* table) {
   return table->entries_ != nullptr && table->count_ != 0;
 }
 
-bool UnwindTable::FunctionAt(uint64_t address, Function* function) const {
+bool UnwindTable::FunctionBefore(uint64_t address, Function* function) const {
   const auto at = [&](uint32_t index, size_t field) {
     int32_t value = 0;
     memcpy(&value, entries_ + index * kEntrySize + field, sizeof value);
@@ -143,8 +143,11 @@ bool UnwindTable::FunctionAt(uint64_t address, Function* function) const {
     const uint32_t middle = low + (high - low) / 2;
     (at(middle, 0) <= address ? low : high) = middle;
   }
-  if (!ReadEntry(at(low, 4), function)) return false;
-  return address >= function->start && address - function->start < function->size;
+  return ReadEntry(at(low, 4), function) && address >= function->start;
+}
+
+bool UnwindTable::FunctionAt(uint64_t address, Function* function) const {
+  return FunctionBefore(address, function) && address - function->start < function->size;
 }
 
 bool UnwindTable::ReadCommon(uint64_t address, Common* common) const {

@@ -24,6 +24,8 @@ class UnwindTable {
 
   // The function that holds `address`; false: no entry does.
   bool FunctionAt(uint64_t address, Function* function) const;
+  // The last one that begins at `address` or before, wherever it ends.
+  bool FunctionBefore(uint64_t address, Function* function) const;
   uint32_t size() const { return count_; }
 
  private:

@@ -140,6 +140,18 @@ def plugins(net):
     net.no_kernel_sockets()
 
 
+def made_code(net):
+    """Calls of code that is made at run time are caught by SIGSYS, in every thread and child."""
+    program = harness.compile_program("made_code", "-pthread")
+    server = net.kernel("/usr/bin/python3", "-m", "http.server", "8091", "--bind", KERNEL4)
+    harness.wait_port(8091, KERNEL4, server)
+    run = net.wrapped(program, KERNEL4, 8091, environment=ON, traced=True).expect(0)
+    who = ("first", "thread", "fork", "clone", "handler", "blocked", "after")
+    equal(run.out().decode(), "".join("%s HTTP/1.0\n" % name for name in who), "who fetched")
+    net.quiet(run)
+    net.no_kernel_sockets()
+
+
 def test(net):
     harness.need("dig", "dnsmasq", "node", "getent")
     if net.native:
@@ -148,6 +160,7 @@ def test(net):
     signatures(net)
     spawning(net)
     plugins(net)
+    made_code(net)
     layouts(net)
     ladder(net)
 

@@ -31,8 +31,8 @@ void CheckSite(const Site& site, const Image& image) {
   Check(code != nullptr && memcmp(code, site.code, site.code_size()) == 0, "sites: other bytes");
   if (site.patched == 0) return;
   uint8_t out[kMaxTrampoline];
-  const TrampolinePlace place{0x10000000, 0x10800000, 0x10800010};
-  Check(MakeTrampoline(site, place, out) <= sizeof out, "sites: trampoline too large");
+  const TrampolinePlace place{0x10000000, 0x10800000, 0x10800010, 0x7f0000000000};
+  Check(MakeTrampoline(site, place, out).size <= sizeof out, "sites: trampoline too large");
   Check(MakeJump(site, place, out), "sites: no jump");
 }
 
