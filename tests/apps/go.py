@@ -1,10 +1,9 @@
 #!/usr/bin/python3
 """Go programs make their system calls without libc: with USERSTACK_REWRITE=on an HTTP server and
 client are on the stack, as a fixed and as a position-independent program; children leave the
-sockets alone; and what Debian has of Go's servers, where it is installed."""
+sockets alone. (go_debian.py: programs of Debian's.)"""
 import hashlib
 import os
-import shutil
 import subprocess
 
 import harness
@@ -55,25 +54,12 @@ def talk(net, web, port):
     check(server.alive(), "the server died")
 
 
-def caddy(net):
-    """The server of a Debian package, as it is."""
-    path, digest = harness.make_file("www/file", 8 << 20)
-    server = net.wrapped("caddy", "file-server", "--listen", STACK4 + ":8090", "--root",
-                         os.path.dirname(path), environment=ON)
-    harness.wait_port(8090, STACK4, server)
-    net.kernel("curl", "-sS", "-o", WORK + "/got", "http://%s:8090/file" % STACK4).expect(0)
-    equal(harness.sha256_file(WORK + "/got"), digest, "caddy's file")
-    net.owns_no_socket(server)
-
-
 def test(net):
     harness.need("go", "curl")
     if net.native:
         harness.skip("there is nothing to rewrite without the library")
     talk(net, build("web", "exe"), 8081)
     talk(net, build("web-pie", "pie"), 8082)
-    if shutil.which("caddy"):
-        caddy(net)
 
 
 harness.run(test)
