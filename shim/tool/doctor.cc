@@ -53,14 +53,21 @@ void DiagnoseRewriting(const Inspection& program, Diagnosis* out) {
                           " is not beside the library: what is not in the cache is reached by "
                           "symbols only");
   }
+  const bool watched = HasUserDispatch();
   for (const ObjectReport& object : program.objects) {
-    if (object.left != 0) {
-      out->kernel.push_back(std::to_string(object.left) + " system calls of " + object.path +
-                            " cannot be rewritten safely");
-    }
-    if (object.is_go && object.sites == 0) {
-      out->problems.push_back(object.path +
-                              ": no function table was understood in this Go program");
+    const uint32_t count = object.left + object.unknown;
+    if (count == 0) continue;
+    const std::string what =
+        std::to_string(count) + " calls of " + object.path + " cannot be rewritten beforehand";
+    if (watched) {
+      out->notes.push_back(what +
+                           ": they are watched (Syscall User Dispatch), every other call of "
+                           "the program costs 40 ns more");
+    } else {
+      (object.is_go ? out->problems : out->kernel)
+          .push_back(what +
+                     ", and this kernel has no "
+                     "Syscall User Dispatch");
     }
   }
 }
@@ -176,6 +183,7 @@ void PrintJson(const Inspection& program, const Diagnosis& diagnosis) {
                        {"left", object.left},
                        {"irrelevant", object.irrelevant},
                        {"unproved", object.unproved},
+                       {"unknown", object.unknown},
                        {"io_uring", object.has_io_uring}});
   }
   const nlohmann::json all = {{"schema", kSchema},

@@ -208,6 +208,7 @@ void Search(const std::string& path, Inspection* out) {
   report.sites = static_cast<uint32_t>(findings.sites.size());
   report.irrelevant = findings.irrelevant;
   report.unproved = findings.unproved;
+  report.unknown = findings.unknown;
   for (const shim::rewrite::Site& site : findings.sites) {
     if (site.patched == 0) ++report.left;
     if (site.number == SYS_io_uring_setup) report.has_io_uring = true;

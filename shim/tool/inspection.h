@@ -27,6 +27,7 @@ struct ObjectReport {
   uint32_t left = 0;   // of these, without a safe way to rewrite them
   uint32_t irrelevant = 0;
   uint32_t unproved = 0;  // no system call, as far as is known
+  uint32_t unknown = 0;   // of those: they may be, all the same
   bool has_io_uring = false;
 };
 
