@@ -21,6 +21,8 @@ constexpr size_t kKernelMaskBytes = 8;
 // glibc's own: pthread_cancel and the setxid broadcast.
 constexpr int kSignalCancel = 32;
 constexpr int kSignalSetxid = 33;
+// And SIGSYS is left as it is: it is synchronous, and may be the library's own (hooks/catching.cc,
+// rewrite/watch.h).
 
 struct Record {
   struct sigaction action;  // the program's
@@ -269,7 +271,8 @@ void DropAbandonedWait() {
 }
 
 long SignalAction(int signal, const struct sigaction* action, struct sigaction* old) {
-  if (!g_taken_over.load(std::memory_order_acquire) || signal <= 0 || signal >= kSignals) {
+  if (!g_taken_over.load(std::memory_order_acquire) || signal <= 0 || signal >= kSignals ||
+      signal == SIGSYS) {
     return real_sigaction(signal, action, old) == 0 ? 0 : -errno;
   }
   const WriteLock lock;
@@ -300,7 +303,7 @@ void TakeOverSignals() {
   if (g_taken_over.exchange(true)) return;
   const int saved_errno = errno;
   for (int signal = 1; signal < kSignals; ++signal) {
-    if (signal == kSignalCancel || signal == kSignalSetxid) continue;
+    if (signal == kSignalCancel || signal == kSignalSetxid || signal == SIGSYS) continue;
     const WriteLock lock;
     struct sigaction action;
     if (real_sigaction(signal, nullptr, &action) != 0) continue;

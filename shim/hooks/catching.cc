@@ -54,6 +54,7 @@ struct KernelAction {
 
 // What the program has for SIGSYS; written before our handler is installed.
 constinit KernelAction g_programs{};
+constinit std::atomic<bool> g_taken{false};  // our handler is the kernel's
 constinit std::atomic<bool> g_said{false};
 
 void PassOn(int signal, siginfo_t* info, void* context) {
@@ -160,6 +161,7 @@ long InstallHandler() {
   const KernelAction ours{OnCaught, SA_SIGINFO | SA_NODEFER | SA_RESTART | kRestorer,
                           userstack_catching_return, 0};
   result = RawSyscall(SYS_rt_sigaction, SIGSYS, Word(&ours), 0, kMaskBytes);
+  if (result == 0) g_taken.store(true);
   return result;
 }
 
@@ -199,6 +201,24 @@ Catching::Catching() {
   state.catching_frame = __builtin_frame_address(0);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   state.catching_selector = kBlock;
+}
+
+bool ChangeCaughtAction(const struct sigaction* action, struct sigaction* old) {
+  if (!g_taken.load()) return false;
+  const KernelAction before = g_programs;
+  if (action != nullptr) {
+    const struct sigaction wanted = *action;
+    g_programs.flags = static_cast<unsigned long>(wanted.sa_flags);
+    memcpy(&g_programs.mask, &wanted.sa_mask, sizeof g_programs.mask);
+    g_programs.handler = wanted.sa_sigaction;
+  }
+  if (old != nullptr) {
+    *old = {};
+    old->sa_sigaction = before.handler;
+    old->sa_flags = static_cast<int>(before.flags & ~kRestorer);
+    memcpy(&old->sa_mask, &before.mask, sizeof before.mask);
+  }
+  return true;
 }
 
 Catching::~Catching() {

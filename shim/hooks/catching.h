@@ -10,6 +10,8 @@
 // that it may leave by siglongjmp.
 #pragma once
 
+#include <signal.h>
+
 #include <cstdint>
 
 namespace userstack::shim {
@@ -31,5 +33,9 @@ class Catching {
   const void* outer_frame_ = nullptr;
   uint64_t mask_ = 0;
 };
+
+// sigaction(2) for SIGSYS as the program sees it, once Catching has taken the signal. False: it has
+// not, and the kernel's answer is right.
+bool ChangeCaughtAction(const struct sigaction* action, struct sigaction* old);
 
 }  // namespace userstack::shim

@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "shim/hooks/catching.h"
 #include "shim/hooks/hook.h"
 
 namespace userstack::shim {
@@ -13,6 +14,11 @@ namespace {
 
 // siginterrupt's memory: signals that signal() installs without SA_RESTART.
 std::atomic<uint64_t> g_interrupting{0};
+
+long Change(int signal, const struct sigaction* action, struct sigaction* old) {
+  if (signal == SIGSYS && ChangeCaughtAction(action, old)) return 0;
+  return SignalAction(signal, action, old);
+}
 
 bool IsSignal(int signal) { return signal >= 1 && signal < NSIG; }
 uint64_t Bit(int signal) { return uint64_t{1} << (signal - 1); }
@@ -30,7 +36,7 @@ sighandler_t Set(int signal, sighandler_t handler, int flags, bool mask_itself) 
   action.sa_flags = flags;
   sigemptyset(&action.sa_mask);
   if (mask_itself) sigaddset(&action.sa_mask, signal);
-  const long result = SignalAction(signal, &action, &old);
+  const long result = Change(signal, &action, &old);
   return result < 0 ? Fail(static_cast<int>(-result)) : old.sa_handler;
 }
 
@@ -42,7 +48,7 @@ sighandler_t SetHeld(int signal) {
   if (sigprocmask(SIG_BLOCK, &one, &before) != 0) return SIG_ERR;
   if (sigismember(&before, signal) == 1) return SIG_HOLD;
   struct sigaction old {};
-  const long result = SignalAction(signal, nullptr, &old);
+  const long result = Change(signal, nullptr, &old);
   return result < 0 ? Fail(static_cast<int>(-result)) : old.sa_handler;
 }
 
@@ -54,7 +60,7 @@ using namespace userstack::shim;  // NOLINT: the definitions below are libc's, i
 extern "C" {
 
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) noexcept {
-  return ReturnInt(SignalAction(signal, action, old));
+  return ReturnInt(Change(signal, action, old));
 }
 [[gnu::alias("sigaction")]] int __sigaction(int signal, const struct sigaction* action,
                                             struct sigaction* old) noexcept;
@@ -91,7 +97,7 @@ int sigignore(int number) noexcept { return Set(number, SIG_IGN, 0, false) == SI
 
 int siginterrupt(int number, int interrupt) noexcept {
   struct sigaction action {};
-  long result = IsSignal(number) ? SignalAction(number, nullptr, &action) : -EINVAL;
+  long result = IsSignal(number) ? Change(number, nullptr, &action) : -EINVAL;
   if (result < 0) return ReturnInt(result);
   if (interrupt != 0) {
     g_interrupting.fetch_or(Bit(number));
@@ -100,7 +106,7 @@ int siginterrupt(int number, int interrupt) noexcept {
     g_interrupting.fetch_and(~Bit(number));
     action.sa_flags |= SA_RESTART;
   }
-  result = SignalAction(number, &action, nullptr);
+  result = Change(number, &action, nullptr);
   return ReturnInt(result);
 }
 

@@ -135,6 +135,19 @@ require('http').get('http://web.test:8090/file', r => r.on('data', d => process.
                                    traced=True)
         equal(program.wait(), 28, "curl's status when time is up")
 
+    def edges(self):
+        """Threads that are cancelled while they wait; SIGSYS with a handler of the program's, or blocked."""
+        binary = harness.compile_program("resolver_edges")
+        equal(self.run(binary, "cancel"), "cancelled 0\n" * 5, "cancelled threads")
+        equal(self.run(binary, "trap"), "77 0\n" * 3 + "1 77\n", "a program with traps of its own")
+        equal(self.run(binary, "blocked"), "0 1 1\n", "a program that blocks SIGSYS")
+        if self.net.native or self.environment["USERSTACK_REWRITE"] == "on":
+            return
+        program = self.net.wrapped(binary, "none", environment=self.environment, traced=True).expect(0)
+        equal(program.out(), b"1 Network is down\n1\n", "without Syscall User Dispatch")
+        lines = [line for line in program.errors().splitlines() if "userstack:" in line]
+        check(len(lines) == 1 and "no Syscall User Dispatch" in lines[0], "lines: %s" % lines)
+
     def local(self):
         """127.0.0.53 is the kernel's by the rules, and said so; nobody of the stack serves it."""
         if self.net.native:
@@ -202,6 +215,7 @@ def test(net):
         names.functions()
         names.programs()
         names.silence()
+        names.edges()
         names.local()
         names.replaced()
         if net.native:
