@@ -11,6 +11,8 @@
 #include "shim/real.h"
 #include "shim/rewrite/entry.h"
 #include "shim/rewrite/maps.h"
+#include "shim/rewrite/proved_site.h"
+#include "shim/rewrite/site.h"
 #include "shim/runtime.h"
 
 namespace userstack::shim {
@@ -34,12 +36,12 @@ constexpr size_t kMostCode = 1024;
 // elsewhere.
 constexpr uint64_t kNearby = 256 << 10;
 
-struct Site {
+struct ProvedSite {
   std::atomic<uint64_t> next;  // behind its `syscall`; 0: free
   std::atomic<uint64_t> stub;
 };
 
-constinit Site g_sites[kTable] = {};
+constinit ProvedSite g_sites[kTable] = {};
 constinit rewrite::ForkableLock g_making;
 constinit KnownCode g_code[kMostCode] = {};
 constinit std::atomic<size_t> g_code_count{0};
@@ -72,6 +74,14 @@ bool HasSmallStack(uint64_t address) {
   return false;
 }
 
+// Unless its bytes are part of a neighbour's jump, or a neighbour's part of its own.
+void RewriteInPlace(uint64_t next, uint64_t stub) {
+  for (uint64_t distance = 1; distance < rewrite::kProvedSiteBytes; ++distance) {
+    if (Find(next - distance) != 0 || Find(next + distance) != 0) return;
+  }
+  rewrite::RewriteProvedSite(next - rewrite::kSyscallSize, stub + rewrite::kStubThunk);
+}
+
 uint64_t Make(uint64_t next) {
   const rewrite::ForkableGuard making(g_making);
   const uint64_t made = Find(next);  // by another thread, meanwhile
@@ -84,6 +94,7 @@ uint64_t Make(uint64_t next) {
       HasSmallStack(next - 1) ? userstack_rewrite_entry_small : userstack_rewrite_entry;
   rewrite::MakeStub({next, next, entry}, stub, bytes);
   if (rewrite::CodeWriter().Write(stub, bytes, nullptr, sizeof bytes) != 0) return 0;
+  RewriteInPlace(next, stub);
   Remember(next, stub);
   return stub;
 }

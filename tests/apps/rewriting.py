@@ -4,6 +4,7 @@ touched is, every address-space layout works, and what cannot be done is one lin
 import os
 import shutil
 import subprocess
+import time
 
 import harness
 from dig import dnsmasq
@@ -140,16 +141,105 @@ def plugins(net):
     net.no_kernel_sockets()
 
 
-def made_code(net):
-    """Calls of code that is made at run time are caught by SIGSYS, in every thread and child."""
-    program = harness.compile_program("made_code", "-pthread")
+FETCHERS = ("first", "thread", "fork", "clone", "handler", "blocked", "after", "storm")
+
+
+def watched(net):
+    """What nothing can verify beforehand is caught by SIGSYS, in every thread and child."""
+    made_code = harness.compile_program("made_code", "-pthread")
+    bare = harness.compile_program("no_tables", "-shared", "-fPIC", "-nostdlib",
+                                   "-fno-asynchronous-unwind-tables", "-Wl,--no-ld-generated-unwind-info")
+    host = harness.compile_program("no_tables_host", bare, "-Wl,-rpath," + os.path.dirname(bare))
+    early = harness.compile_program("early_thread", "-shared", "-fPIC")
     server = net.kernel("/usr/bin/python3", "-m", "http.server", "8091", "--bind", KERNEL4)
     harness.wait_port(8091, KERNEL4, server)
-    run = net.wrapped(program, KERNEL4, 8091, environment=ON, traced=True).expect(0)
-    who = ("first", "thread", "fork", "clone", "handler", "blocked", "after")
-    equal(run.out().decode(), "".join("%s HTTP/1.0\n" % name for name in who), "who fetched")
-    net.quiet(run)
+    fetched = "".join("%s HTTP/1.0\n" % name for name in FETCHERS)
+    with_thread = {**ON, "LD_PRELOAD": net.library + ":" + early}
+    for command, environment, output in (((made_code,), ON, fetched),
+                                         ((made_code,), with_thread, fetched),
+                                         ((host,), ON, "HTTP/1.0 rewritten\n")):
+        run = net.wrapped(*command, KERNEL4, 8091, environment=environment, traced=True).expect(0)
+        equal(run.out().decode(), output, "what was fetched")
+        net.quiet(run)
+    # A process that borrows memory, and shells, under a watch that covers all of libc.
+    run = net.wrapped("/usr/bin/python3", "-c", "import os, subprocess\n"
+                      "assert os.popen('echo 1').read() == '1\\n' and os.system('exit 3') >> 8 == 3\n"
+                      "print(subprocess.run(['/bin/echo', '2'], capture_output=True).stdout)",
+                      environment=with_thread).expect(0)
+    equal(run.out(), b"b'2\\n'\n", "children")
     net.no_kernel_sockets()
+    return host
+
+
+def java(net):
+    """A virtual machine that makes code all the time, as a server and a client."""
+    if shutil.which("java") is None:
+        return
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs", "Fetch.java")
+    run = net.wrapped("java", "-XX:TieredStopAtLevel=1", source, harness.STACK4, 8092,
+                      environment=ON, traced=True).expect(0)
+    equal(run.out(), b"500\n", "bytes fetched")
+    net.no_kernel_sockets()
+
+
+MDWE = "assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0"
+# prctl(PR_SET_SYSCALL_USER_DISPATCH) answers EINVAL, as in older kernels.
+NO_DISPATCH = """
+filter = b''.join(struct.pack('HBBI', *i) for i in (
+    (0x20, 0, 0, 0), (0x15, 0, 3, 157), (0x20, 0, 0, 16), (0x15, 0, 1, 59),
+    (0x06, 0, 0, 0x00050016), (0x06, 0, 0, 0x7fff0000)))
+text = ctypes.create_string_buffer(filter)
+class Program(ctypes.Structure):
+    _fields_ = [('count', ctypes.c_ushort), ('filter', ctypes.c_void_p)]
+program = Program(6, ctypes.addressof(text))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0"""
+
+
+def under_policy(net, policy, argv, environment):
+    """Lines of the library when argv runs under what `policy` sets up; and its status."""
+    script = "import ctypes, os, struct, sys\n%s\nos.execve(sys.argv[1], sys.argv[1:], %r)" % (
+        policy, {**net.stack_variables({**ON, **environment})})
+    run = subprocess.run(["/usr/bin/python3", "-c", script, *argv], capture_output=True, text=True,
+                         check=False, timeout=60)
+    return [line for line in run.stderr.splitlines() if "userstack:" in line], run.returncode
+
+
+def policies(net, host):
+    """Neither a refusal of memory that becomes executable nor an old kernel ends a program."""
+    lines, status = under_policy(net, MDWE, ["/bin/true"], {"USERSTACK_LOG": "info"})
+    equal(status, 0, "status under PR_SET_MDWE")
+    equal(len(lines), 1, "lines under PR_SET_MDWE: %s" % lines)
+    check("rewrote" in lines[0] and "rewrote 0" not in lines[0], lines[0])
+    lines, status = under_policy(net, NO_DISPATCH, [host], {})
+    equal(status, 2, "status of a program that is called without arguments")
+    equal(len(lines), 1, "lines without dispatch: %s" % lines)
+    check("no Syscall User Dispatch" in lines[0] and "symbols only" in lines[0], lines[0])
+
+
+def tracers(net):
+    """A debugger sees through a call that sleeps in the kernel; strace comes and goes."""
+    for tool in ("gdb", "strace"):
+        if shutil.which(tool) is None:
+            return
+    program = net.wrapped("/usr/bin/python3", "-c", "import os, sys, time\nprint('up', flush=True)\n"
+                          "print(os.read(0, 9))", environment=ON, stdin=subprocess.PIPE)
+    while b"up" not in program.out():
+        time.sleep(0.01)
+    seen = subprocess.run(["gdb", "-nx", "-batch", "-p", str(program.pid), "-ex", "bt"], check=True,
+                          capture_output=True, text=True, timeout=100).stdout
+    check("main" in seen and "read" in seen, "gdb's stack: %s" % seen)
+    tracer = subprocess.Popen(["strace", "-qq", "-o", WORK + "/attached", "-p", str(program.pid)])
+    while not os.path.exists(WORK + "/attached") or os.path.getsize(WORK + "/attached") == 0:
+        time.sleep(0.01)
+        check(tracer.poll() is None, "strace has ended")
+    tracer.terminate()
+    tracer.wait()
+    program.process.stdin.write(b"go on")
+    program.process.stdin.close()
+    program.expect(0)
+    equal(program.out(), b"up\nb'go on'\n", "after tracers")
 
 
 def test(net):
@@ -160,7 +250,10 @@ def test(net):
     signatures(net)
     spawning(net)
     plugins(net)
-    made_code(net)
+    host = watched(net)
+    policies(net, host)
+    tracers(net)
+    java(net)
     layouts(net)
     ladder(net)
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,6 +124,30 @@ static void Masks(void) {
   Fetch("after");
 }
 
+static sigjmp_buf back;
+static volatile int storms = 0;
+
+static void Storm(int signal) {
+  (void)signal;
+  Require(call(SYS_getppid, 0, 0, 0, 0, 0, 0) == getppid(), "a call in a handler");
+  if (++storms % 8 == 0) siglongjmp(back, 1);
+}
+
+// Signals at any instruction, of the handler of SIGSYS too; some are left by siglongjmp.
+static void StandStorm(void) {
+  const struct itimerval often = {{0, 100}, {0, 100}};
+  const struct itimerval never = {{0, 0}, {0, 0}};
+  signal(SIGALRM, Storm);
+  sigsetjmp(back, 1);
+  setitimer(ITIMER_REAL, &often, NULL);
+  while (storms < 1000) {
+    Require(call(SYS_getpid, 0, 0, 0, 0, 0, 0) == getpid(), "a call in a storm");
+    Require(call(SYS_dup, 99999, 0, 0, 0, 0, 0) == -EBADF, "an error in a storm");
+  }
+  setitimer(ITIMER_REAL, &never, NULL);
+  Fetch("storm");
+}
+
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
   server.sin_family = AF_INET;
@@ -136,5 +162,6 @@ int main(int argc, char** argv) {
   Child(fork(), "fork");
   Child(call(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0), "clone");
   Masks();
+  StandStorm();
   return 0;
 }
