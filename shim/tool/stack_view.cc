@@ -2,6 +2,7 @@
 #include "shim/tool/stack_view.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,14 +45,21 @@ struct StackView::Chain {
 };
 
 std::string BuildIdOf(const std::string& path) {
-  const std::string bytes = ReadWhole(path);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat status;
+  if (fd < 0 || fstat(fd, &status) != 0) return {};
+  const auto size = static_cast<size_t>(status.st_size);
+  void* const bytes = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  close(fd);
+  if (bytes == MAP_FAILED) return {};
   shim::rewrite::Image image;
-  if (!shim::rewrite::Image::FromFile(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
-                                      &image)) {
-    return {};
+  std::string id;
+  if (shim::rewrite::Image::FromFile(static_cast<const uint8_t*>(bytes), size, &image)) {
+    const shim::rewrite::BuildId& build = image.build_id();
+    id.assign(reinterpret_cast<const char*>(build.bytes), build.size);
   }
-  const shim::rewrite::BuildId& build = image.build_id();
-  return std::string(reinterpret_cast<const char*>(build.bytes), build.size);
+  munmap(bytes, size);
+  return id;
 }
 
 StackView::~StackView() {
