@@ -4,6 +4,7 @@ programs, answers over UDP and TCP, EDNS, search lists, servers that are silent;
 rules leave to the kernel is asked there; and USERSTACK_RESOLV_CONF stands in for /etc/resolv.conf."""
 import os
 import shutil
+import signal
 import subprocess
 
 import harness
@@ -115,8 +116,8 @@ require('http').get('http://web.test:8090/file', r => r.on('data', d => process.
                                        "user@four.test", environment=self.environment, traced=True)
             harness.eventually(server.out, "ssh's greeting", 20)
             check(server.out().startswith(b"SSH-2.0"), "%r" % server.out())
-            program.process.kill()
-            server.process.kill()
+            program.stop(signal.SIGKILL)
+            server.stop(signal.SIGKILL)
         if shutil.which("java"):
             write(WORK + "/Look.java", "class Look { public static void main(String[] a) throws Exception {"
                   " System.out.println(java.net.InetAddress.getByName(\"four.test\").getHostAddress()); } }")
@@ -163,6 +164,18 @@ require('http').get('http://web.test:8090/file', r => r.on('data', d => process.
         check(b"192.0.2.7" in program.out(), "%r" % program.out())
         check("names a kernel destination" in program.errors(), program.errors())
         server.stop()
+
+    def broken(self):
+        """No stack can be had: no name is asked for on the kernel instead; what needs no server is told."""
+        if self.net.native:
+            return
+        program = self.net.wrapped("getent", "ahostsv4", "host.test", traced=True, environment={
+            **self.environment, "USERSTACK_DEV": "xdp:nowhere"})
+        equal(program.wait(), 2, "status without a device")
+        check("xdp:nowhere" in program.errors(), program.errors())
+        program = self.net.wrapped("getent", "ahostsv4", "localhost", traced=True, environment={
+            **self.environment, "USERSTACK_DEV": "xdp:nowhere"}).expect(0)
+        check(program.out().startswith(b"127.0.0.1"), "%r" % program.out())
 
     def replaced(self):
         """The file that others read, and one that is not there."""
@@ -217,6 +230,7 @@ def test(net):
         names.silence()
         names.edges()
         names.local()
+        names.broken()
         names.replaced()
         if net.native:
             break
