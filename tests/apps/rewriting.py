@@ -141,6 +141,19 @@ def plugins(net):
     net.no_kernel_sockets()
 
 
+def inside_libc(net):
+    """Streams, dprintf, getifaddrs, signal and popen: nothing of them is the kernel's."""
+    program = harness.compile_program("inside_libc")
+    server = net.kernel("/usr/bin/python3", "-m", "http.server", "8093", "--bind", KERNEL4)
+    harness.wait_port(8093, KERNEL4, server)
+    run = net.wrapped(program, KERNEL4, 8093, environment=ON, traced=True).expect(0)
+    equal(sorted(run.out().decode().splitlines()),
+          ["address 10.77.0.2", "address 127.0.0.1", "dprintf HTTP/1.0", "signal 1, child",
+           "stream HTTP/1.0"], "what libc did")
+    net.quiet(run)
+    net.no_kernel_sockets()
+
+
 FETCHERS = ("first", "thread", "fork", "clone", "handler", "blocked", "after", "storm")
 
 
@@ -250,6 +263,7 @@ def test(net):
     signatures(net)
     spawning(net)
     plugins(net)
+    inside_libc(net)
     host = watched(net)
     policies(net, host)
     tracers(net)

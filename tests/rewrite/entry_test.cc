@@ -220,6 +220,50 @@ TEST_F(CallTest, ACallThatASignalInterruptsIsRestarted) {
   close(ends[1]);
 }
 
+// The walk that a cancelled thread, an exception or a debugger makes.
+std::atomic<bool> g_saw_caller{false};
+
+void LookForCaller(int) {
+  void* frames[32];
+  const int count = backtrace(frames, 32);
+  const auto begin = reinterpret_cast<uintptr_t>(machine_call);
+  for (int i = 0; i < count; ++i) {
+    const auto frame = reinterpret_cast<uintptr_t>(frames[i]);
+    if (frame >= begin && frame - begin < 64 && i + 1 < count) g_saw_caller = true;
+  }
+}
+
+TEST_F(CallTest, AnUnwinderPassesThroughACallThatSleepsInTheKernel) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  g_saw_caller = false;
+  void* warm[2];
+  backtrace(warm, 2);
+  struct sigaction action {};
+  static int write_end;
+  static int looks;
+  write_end = ends[1];
+  looks = 0;
+  action.sa_handler = [](int signal) {
+    LookForCaller(signal);
+    // The first look may be too early.
+    if (!g_saw_caller && ++looks < 1000) return;
+    if (write(write_end, "x", 1) != 1) _exit(1);
+  };
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 2000}, {0, 2000}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  char byte = 0;
+  EXPECT_EQ(machine_call(SYS_read, ends[0], reinterpret_cast<long>(&byte), 1, 0, 0, 0), 1);
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &never, nullptr);
+  signal(SIGALRM, SIG_DFL);
+  EXPECT_TRUE(g_saw_caller);
+  close(ends[0]);
+  close(ends[1]);
+}
+
 void ExpectChild(long child) {
   ASSERT_GT(child, 0);
   int status = 0;
