@@ -3,7 +3,11 @@
 
 #include <arpa/inet.h>
 #include <linux/capability.h>
-#include <sys/stat.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,34 +38,61 @@ std::string Interface(const char* device) {
   return rest.substr(0, rest.find(','));
 }
 
+// An interface of this network namespace. /sys may show another one's: it is asked for the owner
+// only, which nothing else tells, and only when it means the same interface.
+struct Link {
+  explicit Link(const std::string& name) {
+    const unsigned index = if_nametoindex(name.c_str());
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    exists = index != 0;
+    ifreq request{};
+    ethtool_drvinfo driver{};
+    driver.cmd = ETHTOOL_GDRVINFO;
+    strncpy(request.ifr_name, name.c_str(), sizeof request.ifr_name - 1);
+    request.ifr_data = reinterpret_cast<char*>(&driver);
+    is_tun = ioctl(fd, SIOCETHTOOL, &request) == 0 && strcmp(driver.driver, "tun") == 0;
+    is_held = ioctl(fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_RUNNING) != 0;
+    close(fd);
+    const std::string directory = "/sys/class/net/" + name;
+    const std::string text = ReadWhole(directory + "/owner");
+    owner_known =
+        !text.empty() && strtoul(ReadWhole(directory + "/ifindex").c_str(), nullptr, 10) == index;
+    owner = strtol(text.c_str(), nullptr, 10);
+  }
+  bool exists = false;
+  bool is_tun = false;
+  bool is_held = false;  // somebody has its other end open
+  bool owner_known = false;
+  long owner = -1;
+};
+
 void CheckTap(const std::string& name, std::vector<Finding>* findings) {
-  const std::string directory = "/sys/class/net/" + name;
   if (access("/dev/net/tun", R_OK | W_OK) != 0) {
     findings->push_back({true, std::string("/dev/net/tun cannot be opened: ") + strerror(errno) +
                                    " (userstack-open hands a device to a program)"});
     return;
   }
   const bool may_all = HasCapability(CAP_NET_ADMIN);
-  if (access(directory.c_str(), F_OK) != 0) {
+  const Link link(name);
+  if (!link.exists) {
     findings->push_back({!may_all, "TAP " + name +
                                        (may_all ? " does not exist: it will be created"
                                                 : " does not exist, and creating it "
                                                   "needs CAP_NET_ADMIN")});
     return;
   }
-  const std::string owner = ReadWhole(directory + "/owner");
-  if (owner.empty()) {
+  if (!link.is_tun) {
     findings->push_back({true, name + " is an interface, but no TAP"});
     return;
   }
-  const long uid = strtol(owner.c_str(), nullptr, 10);
-  if (!may_all && uid != static_cast<long>(geteuid())) {
+  if (!may_all && link.owner_known && link.owner != static_cast<long>(geteuid())) {
     findings->push_back(
         {true, "TAP " + name +
-                   (uid < 0 ? " has no owner" : " belongs to user " + std::to_string(uid)) +
+                   (link.owner < 0 ? std::string(" has no owner")
+                                   : " belongs to user " + std::to_string(link.owner)) +
                    ": it needs CAP_NET_ADMIN, or ip tuntap add ... user"});
   }
-  if (ReadWhole(directory + "/carrier") == "1\n") {
+  if (link.is_held) {
     findings->push_back({false, "TAP " + name +
                                     " is held by a running program: this one joins its "
                                     "stack if that is the library with the same "
@@ -70,7 +101,7 @@ void CheckTap(const std::string& name, std::vector<Finding>* findings) {
 }
 
 void CheckXdp(const std::string& name, std::vector<Finding>* findings) {
-  if (access(("/sys/class/net/" + name).c_str(), F_OK) != 0) {
+  if (if_nametoindex(name.c_str()) == 0) {
     findings->push_back({true, "there is no interface " + name});
   }
   constexpr struct {

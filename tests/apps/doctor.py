@@ -131,6 +131,10 @@ def configurations(doctor):
     problem(tun, start=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
     text = doctor.run("true").expect(0).out().decode()
     check("verdict:       usable" in text and "mode:          symbols" in text, text)
+    check("does not exist" not in text and "is held" not in text, text)
+    holder = doctor.net.wrapped("/usr/bin/python3", "-c", "import socket, time; s = socket.socket(); time.sleep(100)")
+    harness.eventually(lambda: b"is held by a running program" in doctor.run("true").expect(0).out(), "a held TAP")
+    holder.stop()
 
 
 def test(net):
