@@ -38,8 +38,15 @@ class Device {
   // it joined. False: it could not be arranged; ask again.
   virtual bool SetAddresses(const IpAddress*, size_t) { return true; }
 
+  // Before somebody sleeps on wait_descriptor(): it is readable from now on only when something has
+  // arrived. Until then it may stay so for a few looks that find nothing.
+  virtual void BeforeSleep() {}
+
   // Readable (POLLIN) when Receive has something to take. Level-triggered.
   virtual int wait_descriptor() const = 0;
+  // Readable, or in error, when Receive should be called although wait_descriptor() says nothing:
+  // what comes rarely. -1: there is none.
+  virtual int side_descriptor() const { return -1; }
   // Descriptors to be kept across fork and exec, so that another process can Adopt the device.
   virtual size_t Descriptors(int* out, size_t limit) const = 0;
 
@@ -47,7 +54,7 @@ class Device {
   // POLLERR without end: stop waiting on it.
   virtual bool gone() const { return false; }
   // Something that went wrong after opening (static text, for one line in the log), or nullptr.
-  virtual const char* Problem() const { return nullptr; }
+  virtual const char* Problem() { return nullptr; }
 };
 
 struct DeviceOptions {

@@ -205,7 +205,7 @@ size_t CaptureDevice::Descriptors(int* out, size_t limit) const {
   return count + 1;
 }
 
-const char* CaptureDevice::Problem() const {
+const char* CaptureDevice::Problem() {
   const char* inner = inner_->Problem();
   if (inner != nullptr) return inner;
   return failed_ ? "USERSTACK_CAPTURE: writing failed; the capture has stopped" : nullptr;

@@ -25,13 +25,15 @@ class CaptureDevice : public Device {
                  Instant now) override;
   Sent Transmit(Core& core, const Frame& frame) override;
   bool Kick() override { return inner_->Kick(); }
+  void BeforeSleep() override { inner_->BeforeSleep(); }
   bool SetAddresses(const IpAddress* addresses, size_t count) override {
     return inner_->SetAddresses(addresses, count);
   }
   int wait_descriptor() const override { return inner_->wait_descriptor(); }
+  int side_descriptor() const override { return inner_->side_descriptor(); }
   size_t Descriptors(int* out, size_t limit) const override;
   bool gone() const override { return inner_->gone(); }
-  const char* Problem() const override;
+  const char* Problem() override;
 
  private:
   CaptureDevice(std::unique_ptr<Device> inner, OwnedDescriptor file)

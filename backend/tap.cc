@@ -224,7 +224,7 @@ size_t TapDevice::Descriptors(int* out, size_t limit) const {
   return 1;
 }
 
-const char* TapDevice::Problem() const { return gone_ ? "the TAP interface was deleted" : nullptr; }
+const char* TapDevice::Problem() { return gone_ ? "the TAP interface was deleted" : nullptr; }
 
 namespace {
 

@@ -26,7 +26,7 @@ class TapDevice : public Device {
   int wait_descriptor() const override { return fd_.get(); }
   size_t Descriptors(int* out, size_t limit) const override;
   bool gone() const override { return gone_; }
-  const char* Problem() const override;
+  const char* Problem() override;
 
  private:
   TapDevice(std::string name, OwnedDescriptor fd) : name_(std::move(name)), fd_(std::move(fd)) {}

@@ -9,6 +9,7 @@
 
 #include "backend/checksum_state.h"
 #include "backend/xdp_kernel.h"
+#include "backend/xdp_passed.h"
 
 namespace userstack::backend {
 namespace {
@@ -16,10 +17,16 @@ namespace {
 // Receive copies a frame into small buffers, and into a large one from this length on.
 constexpr uint32_t kSmallLimit = 8 * kSmallBufferBytes;
 constexpr uint32_t kLongestFrame = 65535 + 14;
-// So often a look that finds nothing asks the kernel whether the interface still exists.
-constexpr uint32_t kLooksPerQuestion = 64;
+// So often, besides after a sleep, a look is at what the kernel got, too.
+constexpr uint32_t kLooksPerLookAside = 256;
+constexpr size_t kMostPassed = 16;    // at one look
 constexpr uint32_t kMostPieces = 35;  // of the longest frame, in the smallest frames of a umem
 constexpr int kKickLimit = 256;
+// So many chunks are handed over before more is written: what comes back by then is written again
+// while it is in the cache.
+constexpr uint32_t kEnoughQueued = 128;
+constexpr uint32_t kRecycleBatch = 64;
+constexpr uint32_t kLooksBeforeRest = 16;
 
 // The metadata ends where the frame begins.
 void RequestChecksum(uint8_t* at, const Offload& offload) {
@@ -30,7 +37,9 @@ void RequestChecksum(uint8_t* at, const Offload& offload) {
 
 }  // namespace
 
-const char* XdpDevice::Problem() const {
+// An interface goes down before it is deleted, and only that is said: ask again.
+const char* XdpDevice::Problem() {
+  if (shared_->down && !gone_) LearnWhetherGone();
   return gone_ ? "USERSTACK_DEV: the interface was deleted" : nullptr;
 }
 
@@ -39,10 +48,11 @@ int XdpDevice::wait_descriptor() const {
 }
 
 size_t XdpDevice::Descriptors(int* out, size_t limit) const {
-  int all[4 + kMaxXdpQueues] = {umem_.get(), link_.get(), addresses_.get()};
+  int all[5 + kMaxXdpQueues] = {umem_.get(), link_.get(), addresses_.get()};
   size_t count = 3;
   for (unsigned i = 0; i < queue_count_; ++i) all[count++] = sockets_[i].get();
   if (queue_count_ > 1) all[count++] = epoll_.get();
+  all[count++] = passed_.get();
   count = std::min(count, limit);
   std::copy_n(all, count, out);
   return count;
@@ -92,10 +102,12 @@ Packet* XdpDevice::TakePacket(Core& core, const XdpQueue& queue, uint32_t cursor
   return packet;
 }
 
-// Gives the frames of the next `pieces` entries of the receive ring to the kernel again.
-void XdpDevice::Recycle(const XdpQueue& queue, uint32_t pieces) const {
+// Gives the frames that have been used to the kernel again.
+void XdpDevice::Recycle(const XdpQueue& queue) const {
   XdpIntent& intent = queue.shared->receive;
   const uint32_t consumed = *queue.receive.consumer;
+  const uint32_t pieces = queue.shared->taken - consumed;
+  if (pieces == 0) return;
   const uint32_t produced = *queue.fill.producer;
   const uint64_t frame_mask = ~uint64_t{shared_->frame_bytes - 1};
   for (uint32_t i = 0; i < pieces; ++i) {
@@ -110,8 +122,16 @@ void XdpDevice::Recycle(const XdpQueue& queue, uint32_t pieces) const {
   __atomic_store_n(&intent.active, 0, __ATOMIC_RELEASE);
 }
 
+void XdpDevice::BeforeSleep() {
+  look_aside_ = true;
+  for (unsigned i = 0; i < queue_count_; ++i) {
+    queues_[i].FinishIntents();
+    Recycle(queues_[i]);
+  }
+}
+
 size_t XdpDevice::ReceiveFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit) {
-  const uint32_t begin = *queue.receive.consumer;
+  const uint32_t begin = queue.shared->taken;
   const uint32_t available = queue.receive.LoadProducer() - begin;
   const uint64_t umem_bytes = uint64_t{kXdpRingEntries} * 2 * queue_count_ * shared_->frame_bytes;
   uint32_t done = 0;
@@ -141,7 +161,11 @@ size_t XdpDevice::ReceiveFrom(XdpQueue& queue, Core& core, Packet** packets, siz
     core.counters.Add(Counter::kDeviceInBytes, packet->length);
     packets[taken++] = packet;
   }
-  if (done > 0) Recycle(queue, done);
+  queue.shared->taken = begin + done;
+  // In batches, because the lines of the rings go from core to core; but before anybody sleeps: a
+  // socket is readable until its ring is given back.
+  const uint32_t held = begin + done - *queue.receive.consumer;
+  if (held >= kRecycleBatch || quiet_looks_ >= kLooksBeforeRest) Recycle(queue);
   return taken;
 }
 
@@ -158,14 +182,34 @@ size_t XdpDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
     }
   }
   next_queue_ = (next_queue_ + 1) % queue_count_;
+  quiet_looks_ = taken == 0 ? quiet_looks_ + 1 : 0;
+  if (taken < limit && (look_aside_ || ++looks_ % kLooksPerLookAside == 0)) {
+    taken += ReceivePassed(core, packets + taken, limit - taken);
+  }
   for (size_t i = 0; i < taken; ++i) {
     packets[i]->arrival = now;
     packets[i]->ip.interface = interface;
     if (shared_->partial_checksums) FindPartialChecksum(*packets[i], capabilities_.mtu);
   }
-  if (taken == 0 && ++empty_looks_ % kLooksPerQuestion == 0) {
-    const long result = SystemCall(SYS_sendto, queues_[0].descriptor, 0, 0, MSG_DONTWAIT, 0, 0);
-    gone_ = gone_ || result == -ENXIO;
+  return taken;
+}
+
+void XdpDevice::LearnWhetherGone() {
+  const long result = SystemCall(SYS_sendto, queues_[0].descriptor, 0, 0, MSG_DONTWAIT, 0, 0);
+  shared_->down = result == -ENETDOWN;
+  gone_ = gone_ || result == -ENXIO;
+}
+
+// What the kernel got as well. Once the interface is down or deleted the socket says so, once.
+size_t XdpDevice::ReceivePassed(Core& core, Packet** packets, size_t limit) {
+  look_aside_ = false;
+  size_t taken = 0;
+  for (size_t i = 0; i < std::min(limit, kMostPassed); ++i) {
+    bool lost = false;
+    Packet* packet = ReceiveCopy(passed_.get(), core, capabilities_.mtu, &lost);
+    if (lost) LearnWhetherGone();
+    if (packet == nullptr) break;
+    packets[taken++] = packet;
   }
   return taken;
 }
@@ -275,6 +319,7 @@ Device::Sent XdpDevice::Transmit(Core& core, const Frame& frame) {
     KickQueue(queue);
   }
   WatchForRoom(false);
+  if (*queue.transmit.producer - queue.transmit.LoadConsumer() >= kEnoughQueued) KickQueue(queue);
   Write(queue, frame.offload, cutter, pieces);
   return Sent::kDone;
 }

@@ -2,6 +2,9 @@
 // addresses into memory that kernel and stack share (xdp_program.h), and one system call sends what
 // a turn has queued. Large segments are cut here, on the copy into that memory (frame_cutter.h).
 //
+// What is for everybody (broadcasts, all nodes) the kernel gets, and the stack a copy through a
+// packet socket (xdp_passed.h), which tells of an interface that goes away, too.
+//
 // Owner: the process; calls by whoever holds the stack's lock. Invariants: 1. Every frame of the
 // umem is in exactly one ring, the kernel's, or unused (xdp_ring.h), after FinishIntents. 2. No
 // buffer of the arena is held between calls. 3. What must outlive the process is in the umem's
@@ -36,11 +39,13 @@ class XdpDevice : public Device {
                  Instant now) override;
   Sent Transmit(Core& core, const Frame& frame) override;
   bool Kick() override;
+  void BeforeSleep() override;
   bool SetAddresses(const IpAddress* addresses, size_t count) override;
   int wait_descriptor() const override;
+  int side_descriptor() const override { return passed_.get(); }
   size_t Descriptors(int* out, size_t limit) const override;
   bool gone() const override { return gone_; }
-  const char* Problem() const override;
+  const char* Problem() override;
 
  private:
   friend class XdpOpener;
@@ -53,7 +58,9 @@ class XdpDevice : public Device {
   size_t ReceiveFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit);
   Packet* TakePacket(Core& core, const XdpQueue& queue, uint32_t cursor, uint32_t pieces,
                      uint32_t length) const;
-  void Recycle(const XdpQueue& queue, uint32_t pieces) const;
+  void LearnWhetherGone();
+  size_t ReceivePassed(Core& core, Packet** packets, size_t limit);
+  void Recycle(const XdpQueue& queue) const;
   uint32_t PiecesOf(const FrameCutter& cutter, uint32_t length) const;
   uint32_t FreeFrames(const XdpQueue& queue, uint32_t* from_completion) const;
   void Write(const XdpQueue& queue, const Offload& offload, FrameCutter& cutter,
@@ -67,15 +74,18 @@ class XdpDevice : public Device {
   OwnedDescriptor link_;
   OwnedDescriptor addresses_;
   OwnedDescriptor sockets_[kMaxXdpQueues];
-  OwnedDescriptor epoll_;  // of all sockets, when there are several
+  OwnedDescriptor epoll_;   // of all sockets, when there are several
+  OwnedDescriptor passed_;  // copies of what the kernel got and the stack wants too
   XdpShared* shared_ = nullptr;
   uint8_t* frames_ = nullptr;  // of the umem, behind `shared_`
   size_t mapped_ = 0;
   XdpQueue queues_[kMaxXdpQueues];
   unsigned queue_count_ = 0;
   unsigned next_queue_ = 0;  // where Receive begins
-  uint32_t empty_looks_ = 0;
+  uint32_t looks_ = 0;
+  uint32_t quiet_looks_ = 0;  // that found nothing, since one that did
   bool watching_for_room_ = false;
+  bool look_aside_ = true;  // somebody sleeps or slept: passed_ may have woken it
   bool gone_ = false;
 };
 

@@ -20,6 +20,7 @@ namespace userstack::backend {
 
 inline constexpr unsigned kMaxXdpQueues = 8;
 inline constexpr uint32_t kXdpRingEntries = 2048;  // of each ring, and frames of each direction
+inline constexpr uint32_t kFramesPerQueue = 2 * kXdpRingEntries;
 
 // One ring as this process sees it. One side is the kernel's, the other ours.
 template <typename Entry>
@@ -54,6 +55,7 @@ struct XdpIntent {
 struct XdpQueueShared {
   uint32_t id = 0;      // of the interface's queue
   uint32_t unused = 0;  // transmit frames from this index on have never been used
+  uint32_t taken = 0;   // cursor of the receive ring: its frames up to here have been used
   XdpIntent receive;
   XdpIntent transmit;
 };
@@ -71,6 +73,7 @@ struct XdpShared {
   bool partial_checksums = false;  // what arrives may lack its transport checksum (veth)
   bool headers_apart = false;      // a frame of several pieces has its headers in one of their own
   bool checksum_offload = false;   // the kernel is asked to finish transport checksums
+  bool down = false;               // the interface was, when somebody last asked
   uint32_t metadata_bytes = 0;     // in front of what is sent, in every chunk
   XdpQueueShared queues[kMaxXdpQueues];
 };

@@ -28,6 +28,7 @@ struct Local {
   pid_t pid = 0;
   Process* process = nullptr;
   backend::Device* device = nullptr;
+  bool problem_reported = false;  // the device's; guarded by the stack's lock
   int arena_descriptor = -1;
   int listener_descriptor = -1;  // rendezvous
   int ringer_descriptor = -1;    // sends to doorbells
@@ -167,6 +168,8 @@ size_t TakeInput(Instant now);
 size_t TakeOne(Instant now);
 // Lets the stack advance and puts out what it has.
 void Drain(Instant now);
+// Says once what went wrong with the device. Not from a thread that has no stderr.
+void ReportProblem();
 void ReleaseSleeper(Sleeper* sleeper, Instant now);
 // Rings or wakes one sleeper, or all of them. Without or with the lock.
 void WakeSleeper(const Sleeper& sleeper);

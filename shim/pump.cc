@@ -74,14 +74,12 @@ class Pump {
   void Unwatch(Watched& watched);
   void BuryIfDead(pid_t pid);
   void Bury(pid_t pid);
-  void ReportProblem();
 
   int epoll_ = -1;
   uint64_t generation_ = 0;
   uint64_t sessions_ = 0;
   int quiet_ticks_ = 0;
   Instant looked_;  // at what is looked at now and then
-  bool problem_reported_ = false;
   bool successor_ = false;
   bool yielding_ = false;
   Watched watched_[kMaxProcesses];
@@ -195,6 +193,7 @@ Instant Pump::Decide(bool* watch_device) {
   }
   if (!Enter(&now)) return now + kTick;
   Drain(now);
+  ReportProblem();
   attendant = g_shared->attendant;
   Instant until;
   if (attendant == nullptr || attendant == t_state.sleeper) {
@@ -219,7 +218,7 @@ Instant Pump::Attend(Instant now) {
   g_shared->pump_state = PumpState::kAttending;
   TakeInput(now);
   Drain(now);
-  ReportProblem();
+  g_local.device->BeforeSleep();
   const Instant until = g_shared->stack->NextDeadline();
   g_shared->attended_until = until.nanoseconds;
   return until;
@@ -243,17 +242,12 @@ Instant Pump::Observe(Instant now) {
   return AttachedProcesses() > 1 ? now + kParkedCheck : Instant::Never();
 }
 
-void Pump::ReportProblem() {
-  const char* problem = g_local.device->Problem();
-  if (problem == nullptr || problem_reported_) return;
-  problem_reported_ = true;
-  Log(LogLevel::kWarn, "%s", problem);
-}
-
 void Pump::Sleep(Instant until, bool watch_device) {
-  pollfd entries[3] = {{t_state.doorbell, POLLIN, 0}, {epoll_, POLLIN, 0}, {-1, POLLIN, 0}};
+  pollfd entries[4] = {
+      {t_state.doorbell, POLLIN, 0}, {epoll_, POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
   if (watch_device) {
     entries[2].fd = g_local.device->wait_descriptor();
+    entries[3].fd = g_local.device->side_descriptor();
     if (__atomic_load_n(&g_shared->device_busy, __ATOMIC_RELAXED)) entries[2].events |= POLLOUT;
   }
   timespec timeout{};
@@ -262,7 +256,7 @@ void Pump::Sleep(Instant until, bool watch_device) {
   if (left > 0) timeout = {left / 1'000'000'000, left % 1'000'000'000};
   const Instant looks_at = until - now <= kTick ? until : Instant{};
   __atomic_store_n(&g_shared->pump_looks_at, looks_at.nanoseconds, __ATOMIC_RELAXED);
-  const long ready = RawSyscall(SYS_ppoll, Word(entries), 3, Word(&timeout), 0, 8);
+  const long ready = RawSyscall(SYS_ppoll, Word(entries), std::size(entries), Word(&timeout), 0, 8);
   if (now - looked_ >= kLongestSleep && !successor_) {
     looked_ = now;
     EndWithLastThread();

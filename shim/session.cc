@@ -234,6 +234,14 @@ void TellAddresses(const Ip& ip) {
 
 }  // namespace
 
+void ReportProblem() {
+  if (t_state.own_files && LogDescriptor() == 2) return;
+  const char* problem = g_local.device->Problem();
+  if (problem == nullptr || g_local.problem_reported) return;
+  g_local.problem_reported = true;
+  Log(LogLevel::kWarn, "%s", problem);
+}
+
 size_t TakeInput(Instant now) {
   size_t taken = 0;
   uint64_t bytes = 0;

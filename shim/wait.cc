@@ -32,7 +32,7 @@ namespace {
 
 constexpr long kFutexWaitBitset = 9;  // absolute CLOCK_MONOTONIC, shared between processes
 constexpr long kFutexMatchAny = 0xffffffff;
-constexpr size_t kOwnEntries = 2;  // device and doorbell
+constexpr size_t kOwnEntries = 3;  // device, what it has at its side, and doorbell
 constexpr Duration kLongest = Duration::Seconds(86400);
 constexpr Duration kWithoutDoorbell = Duration::Milliseconds(1);
 // A follower looks this often whether the process that attends the device was stopped (SIGSTOP).
@@ -266,6 +266,8 @@ SleepPlan Waiting::Enqueue() {
   __atomic_store_n(&me.needs_doorbell, plan.use_poll, __ATOMIC_RELAXED);
   if (plan.attend) {
     SetAttendant(&me);
+    g_local.device->BeforeSleep();
+    ReportProblem();
     plan.wake_at = std::min(plan.wake_at, session_.stack().NextDeadline());
     g_shared->attended_until = plan.wake_at.nanoseconds;
   } else if (attendant != nullptr && attendant->pid != g_local.pid) {
@@ -294,6 +296,7 @@ long Waiting::SleepInPoll(const SleepPlan& plan, timespec* timeout) {
   if (plan.attend && !g_local.device->gone()) {
     const short events = g_shared->device_busy ? POLLIN | POLLOUT : POLLIN;
     entries[total++] = {g_local.device->wait_descriptor(), events, 0};
+    entries[total++] = {g_local.device->side_descriptor(), POLLIN, 0};
   }
   const long result = RawSyscall(SYS_ppoll, Word(entries), static_cast<long>(total), Word(timeout),
                                  Word(request_.mask), 8);

@@ -69,7 +69,7 @@ Device::Sent TransmitOne(Device& device, TestCore& core, size_t length) {
 void ExpectAllFramesAccountedFor(Device& device) {
   int descriptors[kMany];
   const size_t count = device.Descriptors(descriptors, kMany);
-  ASSERT_EQ(count, 4u);
+  ASSERT_EQ(count, 5u);
   XdpShared shared;
   ASSERT_EQ(pread(descriptors[0], &shared, sizeof shared, 0), static_cast<ssize_t>(sizeof shared));
   XdpQueue queue;
@@ -117,6 +117,83 @@ TEST_F(XdpFaultTest, AnInterfaceThatIsDeletedIsGoneAndSaysSo) {
   EXPECT_TRUE(device->gone());
   EXPECT_NE(device->Problem(), nullptr);
   EXPECT_EQ(TransmitOne(*device, core, 100), Device::Sent::kDropped);
+}
+
+// Whoever sleeps is woken by it, sends nothing, and need not look again and again.
+TEST_F(XdpFaultTest, ASleeperLearnsThatTheInterfaceIsDeleted) {
+  auto device = OpenXdp();
+  ASSERT_TRUE(device);
+  TestCore core;
+  Packet* packet = nullptr;
+  EXPECT_EQ(device->Receive(*core, &packet, 1, 2, Instant{}), 0u);
+  device->BeforeSleep();
+  pollfd wait[] = {{device->wait_descriptor(), POLLIN, 0}, {device->side_descriptor(), POLLIN, 0}};
+  ASSERT_EQ(poll(wait, 2, 0), 0);
+  ASSERT_TRUE(RunCommand("ip link del x0"));
+  ASSERT_EQ(poll(wait, 2, 5000), 1);
+  EXPECT_EQ(device->Receive(*core, &packet, 1, 2, Instant{}), 0u);
+  EXPECT_TRUE(device->gone());
+}
+
+TEST_F(XdpFaultTest, ASleeperGoesOnThroughDownAndUp) {
+  auto device = OpenXdp();
+  ASSERT_TRUE(device);
+  TestCore core;
+  Tapped wire("k0");
+  pollfd wait[] = {{device->wait_descriptor(), POLLIN, 0}, {device->side_descriptor(), POLLIN, 0}};
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(RunCommand("ip link set x0 down"));
+    ASSERT_EQ(poll(wait, 2, 5000), 1);
+    Packet* packet = nullptr;
+    device->BeforeSleep();
+    EXPECT_EQ(device->Receive(*core, &packet, 1, 2, Instant{}), 0u);
+    EXPECT_FALSE(device->gone());
+    EXPECT_EQ(poll(wait, 2, 0), 0);  // said once
+    ASSERT_TRUE(RunCommand("ip link set x0 up"));
+    // The other end's kernel drops what it sends until it has noticed the carrier, in its own time.
+    std::set<size_t> lengths;
+    for (int i = 0; i < 100 && lengths.size() < 2; ++i) {
+      ASSERT_TRUE(wire.Send(UdpFrame(device->capabilities().mac, kOurV4, 100, 1)));
+      ASSERT_TRUE(wire.Send(UdpFrame(MacAddress::Broadcast(), 0xffffffff, 200, 1)));
+      for (const auto& frame : ReceiveAll(*device, *core, 50)) lengths.insert(frame.size());
+    }
+    EXPECT_EQ(lengths, (std::set<size_t>{100, 200}));
+  }
+}
+
+// It goes down, which wakes the sleeper, and away a moment later, which does not.
+TEST_F(XdpFaultTest, WhoLookedBetweenDownAndDeletedLearnsOfBoth) {
+  auto device = OpenXdp();
+  ASSERT_TRUE(device);
+  TestCore core;
+  ASSERT_TRUE(RunCommand("ip link set x0 down"));
+  Packet* packet = nullptr;
+  EXPECT_EQ(device->Receive(*core, &packet, 1, 2, Instant{}), 0u);
+  EXPECT_EQ(device->Problem(), nullptr);
+  ASSERT_TRUE(RunCommand("ip link del x0"));
+  EXPECT_NE(device->Problem(), nullptr);
+  EXPECT_TRUE(device->gone());
+}
+
+// Frames that were used go back in batches; before anybody sleeps, all of them.
+TEST_F(XdpFaultTest, ASocketIsNotReadableForWhatWasTakenFromIt) {
+  auto device = OpenXdp();
+  ASSERT_TRUE(device);
+  TestCore core;
+  Tapped wire("k0");
+  const MacAddress mac = device->capabilities().mac;
+  pollfd wait{device->wait_descriptor(), POLLIN, 0};
+  for (size_t count = 1; count < 200; count += 33) {
+    for (size_t i = 0; i < count; ++i) ASSERT_TRUE(wire.Send(UdpFrame(mac, kOurV4, 100, 1)));
+    for (size_t i = 0; i < count; ++i) {
+      Packet* packet = nullptr;
+      ASSERT_EQ(device->Receive(*core, &packet, 1, 2, Instant{}), 1u);
+      core->packets.Release(packet);
+    }
+    device->BeforeSleep();
+    EXPECT_EQ(poll(&wait, 1, 0), 0) << count;
+    ExpectAllFramesAccountedFor(*device);
+  }
 }
 
 TEST_F(XdpFaultTest, ASenderLearnsThatTheInterfaceIsDeleted) {
@@ -294,9 +371,9 @@ TEST_F(XdpFaultTest, AnotherProcessGoesOnWithTheQueueOfOneThatWasKilled) {
   const auto like = UdpFrame(MacAddress::Broadcast(), 0x0a636301, 100, 1);
   EXPECT_EQ(wire.Receive(like, 1).size(), 1u);
   EXPECT_TRUE(ProgramAttached());
-  const int wrong[] = {dup(0), dup(0), dup(0), dup(0)};
-  EXPECT_NE(AdoptDevice("xdp:x0", {}, wrong, 4).error, "");
-  EXPECT_NE(AdoptDevice("xdp:k0", {}, descriptors, 4).error, "");
+  const int wrong[] = {dup(0), dup(0), dup(0), dup(0), dup(0)};
+  EXPECT_NE(AdoptDevice("xdp:x0", {}, wrong, 5).error, "");
+  EXPECT_NE(AdoptDevice("xdp:k0", {}, descriptors, 5).error, "");
 }
 
 // Killed at any instant, while both directions are busy: no frame is lost or in two places.

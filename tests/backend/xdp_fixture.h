@@ -124,8 +124,10 @@ class XdpTest : public testing::Test {
     for (;;) {
       Packet* packet = nullptr;
       if (device.Receive(core, &packet, 1, 2, Instant{5}) == 1) return packet;
-      pollfd wait{device.wait_descriptor(), POLLIN, 0};
-      if (poll(&wait, 1, patience) != 1) return nullptr;
+      device.BeforeSleep();
+      pollfd wait[] = {{device.wait_descriptor(), POLLIN, 0},
+                       {device.side_descriptor(), POLLIN, 0}};
+      if (poll(wait, 2, patience) <= 0) return nullptr;
     }
   }
   // What comes within the patience, as bytes.
