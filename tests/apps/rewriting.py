@@ -186,8 +186,6 @@ def watched(net):
 
 def java(net):
     """A virtual machine that makes code all the time, as a server and a client."""
-    if shutil.which("java") is None:
-        return
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs", "Fetch.java")
     run = net.wrapped("java", "-XX:TieredStopAtLevel=1", source, harness.STACK4, 8092,
                       environment=ON, traced=True).expect(0)
@@ -233,9 +231,6 @@ def policies(net, host):
 
 def tracers(net):
     """A debugger sees through a call that sleeps in the kernel; strace comes and goes."""
-    for tool in ("gdb", "strace"):
-        if shutil.which(tool) is None:
-            return
     program = net.wrapped("/usr/bin/python3", "-c", "import os, sys, time\nprint('up', flush=True)\n"
                           "print(os.read(0, 9))", environment=ON, stdin=subprocess.PIPE)
     while b"up" not in program.out():
@@ -256,7 +251,7 @@ def tracers(net):
 
 
 def test(net):
-    harness.need("dig", "dnsmasq", "node", "getent")
+    harness.need("dig", "dnsmasq", "node", "getent", "java", "gdb", "strace")
     if net.native:
         harness.skip("there is nothing to rewrite without the library")
     names(net)
