@@ -101,9 +101,10 @@ bool FindFamilies(Families* families) {
 // AI_ADDRCONFIG as glibc has it, for the stack's addresses; and nothing is left to be asked of the
 // kernel's. False: no address can be an answer.
 bool LimitToConfigured(addrinfo* hints) {
-  Families families;
-  if ((hints->ai_flags & AI_ADDRCONFIG) == 0 || !FindFamilies(&families)) return true;
+  if ((hints->ai_flags & AI_ADDRCONFIG) == 0) return true;
   hints->ai_flags &= ~AI_ADDRCONFIG;
+  Families families;
+  if (!FindFamilies(&families)) return true;
   if (hints->ai_family == AF_UNSPEC && families.v4 != families.v6) {
     hints->ai_family = families.v4 ? AF_INET : AF_INET6;
   }

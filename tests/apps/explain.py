@@ -47,7 +47,7 @@ def whole(net):
     harness.eventually(program.out, "the program's sockets", 20)
     numbers = eval(program.out())  # our own program's
     found, by_number = rows(net, program)
-    check(found["attached"] and "USERSTACK_DEV=tap:us0" in found["summary"], "summary: %s" % found["summary"])
+    check(found["attached"] and net.stack_variables()["USERSTACK_DEV"] in found["summary"], "summary: %s" % found["summary"])
 
     def said(name, kind, state, owner, why, local="", peer=""):
         row = by_number[numbers[name]]
