@@ -71,8 +71,9 @@ class Stack {
   Result<size_t> Send(Socket& socket, const IoVector& data, int flags, const sockaddr* destination,
                       socklen_t destination_length, const Ancillary* ancillary, Instant now);
   // A send whose bytes the caller puts into the stack's own memory, so that a file is read there
-  // at once: room for `wanted` bytes at the most, and CommitSend with what became of it (0: nothing)
-  // before any other call. For streams only; errors as Send's. A death in between leaves nothing.
+  // at once: room for `wanted` bytes at the most, and CommitSend with what became of it (0:
+  // nothing) before any other call. For streams only; errors as Send's. A death in between leaves
+  // nothing.
   Result<SendSpace> ReserveSend(Socket& socket, size_t wanted, Instant now);
   // `more`: the caller goes on at once, as with MSG_MORE; without it nothing is held any longer.
   void CommitSend(Socket& socket, size_t filled, bool more, Instant now);
