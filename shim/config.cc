@@ -11,7 +11,9 @@ namespace userstack::shim {
 namespace {
 
 constexpr char kPrefix[] = "USERSTACK_";
-constexpr char kInternalAttach[] = "ATTACH";  // between our own processes, across exec
+// Between our own processes, across exec.
+constexpr char kInternalAttach[] = "ATTACH";
+constexpr char kInternalProgram[] = "PROGRAM";
 
 struct Rule {
   const char* name;
@@ -293,7 +295,8 @@ bool ParseVariable(const char* variable, Config* config, ConfigError* error) {
   if (equals == nullptr) return true;  // not an assignment: getenv does not see it either
   const auto length = static_cast<size_t>(equals - name);
   const Text given{name, length};
-  if (given.Is(kInternalAttach) || equals[1] == '\0') return true;
+  const bool internal = given.Is(kInternalAttach) || given.Is(kInternalProgram);
+  if (internal || equals[1] == '\0') return true;
   for (size_t i = 0; i < static_cast<size_t>(Setting::kCount); ++i) {
     if (!given.Is(kRules[i].name)) continue;
     char origin[32];

@@ -56,6 +56,8 @@ struct ThreadState {
   volatile bool wait_detached = false;  // a handler took it out of them
   volatile uint32_t deferred_count = 0;
   volatile uint32_t handlers_run = 0;
+  // A static program's handler was put off until it leaves us (guest/): no sleep may begin.
+  volatile bool leaves_for_handlers = false;
   volatile bool all_restart = true;            // every handler since Wait began had SA_RESTART
   timespec* volatile sleep_timeout = nullptr;  // a handler zeroes it: the sleep that has not begun
                                                // ends at once

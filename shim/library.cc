@@ -2,6 +2,7 @@
 // else begins at the first socket().
 #include <cstdlib>
 
+#include "shim/guest/exec_plan.h"
 #include "shim/rewrite/rewrite.h"
 #include "shim/runtime.h"
 
@@ -13,6 +14,9 @@ namespace {
 // environment. Rewriting comes first: it wants a process without threads, and the pump is one.
 [[gnu::constructor]] void OnLoad() {
   RewriteAtLoad();
+  if (getenv("USERSTACK_REWRITE") != nullptr || getenv("USERSTACK_CONFIG") != nullptr) {
+    guest::FindLauncher();
+  }
   if (getenv("USERSTACK_ATTACH") != nullptr) AttachInherited();
 }
 

@@ -97,6 +97,10 @@ WaitResult Wait(Session& session, const WaitRequest& request);
 
 // After kInterrupted: true when every handler that ran had SA_RESTART.
 bool ShouldRestart();
+// Handlers cannot run before the call has returned (a static program's: guest/). One that would be
+// restarted returns kHandlersFirst, and is made again by whoever called.
+bool MustLeaveForHandlers();
+inline constexpr long kHandlersFirst = -512;  // ERESTARTSYS, which no program sees
 
 // The calling thread's sleeper (with the lock held): its own_set serves poll, select and
 // single-socket waits. Never null when attached.

@@ -38,6 +38,8 @@ struct Entry {
 constinit Entry g_table[kSignals];
 constinit std::atomic<bool> g_taken_over{false};
 constinit std::atomic<int> g_writer{0};
+using TakeOver = void (*)();
+constinit TakeOver g_replacement = nullptr;
 constinit Original<int(int, const struct sigaction*, struct sigaction*)> real_sigaction(
     "sigaction");
 
@@ -299,7 +301,13 @@ long SignalAction(int signal, const struct sigaction* action, struct sigaction* 
   return 0;
 }
 
+void ReplaceSignalTakeOver(void (*take_over)()) { g_replacement = take_over; }
+
 void TakeOverSignals() {
+  if (g_replacement != nullptr) {
+    g_replacement();
+    return;
+  }
   if (g_taken_over.exchange(true)) return;
   const int saved_errno = errno;
   for (int signal = 1; signal < kSignals; ++signal) {

@@ -26,4 +26,7 @@ long SignalAction(int signal, const struct sigaction* action, struct sigaction* 
 // are closed as the kernel would (see ProcessExit); the program keeps seeing SIG_DFL.
 void TakeOverSignals();
 
+// A static program's handlers are not libc's (guest/): `take_over` is called instead.
+void ReplaceSignalTakeOver(void (*take_over)());
+
 }  // namespace userstack::shim

@@ -129,7 +129,8 @@ class Waiting {
   bool Enter();
   bool IsReady() { return HasReady(*request_.set, session_.core().wakes); }
   bool IsInterrupted() const {
-    return interrupted_ || t_state.handlers_run != handlers_before_ || t_state.deferred_count != 0;
+    return interrupted_ || t_state.handlers_run != handlers_before_ ||
+           t_state.deferred_count != 0 || t_state.leaves_for_handlers;
   }
   void LookAtDevice();
   bool WillSpin() const;
@@ -335,7 +336,8 @@ long Waiting::Sleep(const SleepPlan& plan) {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   long result = 0;
   const Sleeper& me = *state.sleeper;
-  if (!state.wait_detached && __atomic_load_n(&me.waiter.wake_word, __ATOMIC_ACQUIRE) == 0) {
+  if (!state.wait_detached && !state.leaves_for_handlers &&
+      __atomic_load_n(&me.waiter.wake_word, __ATOMIC_ACQUIRE) == 0) {
     SleepCancellably(plan, &timeout, &result);
   }
   std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -398,7 +400,7 @@ WaitResult Waiting::KernelOnly() {
   state.sleep_timeout = &timeout;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   long result = -EINTR;
-  if (!state.wait_detached) {
+  if (!state.wait_detached && !state.leaves_for_handlers) {
     result = RawSyscall(SYS_ppoll, Word(request_.kernel), request_.kernel_count, Word(&timeout),
                         Word(request_.mask), 8);
   }
@@ -451,6 +453,8 @@ WaitResult Wait(Session& session, const WaitRequest& request) {
 }
 
 bool ShouldRestart() { return t_state.all_restart; }
+
+bool MustLeaveForHandlers() { return t_state.leaves_for_handlers; }
 
 void StopAttending(Sleeper* sleeper) {
   if (g_shared->attendant != sleeper) return;

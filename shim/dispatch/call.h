@@ -82,7 +82,10 @@ long Repeat(SocketCall& call, EventMask interest, bool nonblocking, Duration tim
     if (result != -EAGAIN) return result;
     if (blocked == -ETIME) return -EAGAIN;
     const bool moved = progress != nullptr && *progress != 0;
-    if (blocked == -EINTR && restartable && !moved && ShouldRestart()) continue;
+    if (blocked == -EINTR && restartable && !moved && ShouldRestart()) {
+      if (MustLeaveForHandlers()) return kHandlersFirst;
+      continue;
+    }
     if (blocked != 0) return blocked;
   }
 }

@@ -3,6 +3,7 @@
 // where they are; everything else is passed on as the program gave it.
 #include <alloca.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <paths.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -10,9 +11,11 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "shim/dispatch/scratch.h"
+#include "shim/guest/exec_plan.h"
 #include "shim/hooks/hook.h"
 #include "shim/hooks/processes.h"
 #include "shim/signals.h"
@@ -44,28 +47,92 @@ size_t Count(Arguments list) {
   return n;
 }
 
-// The program's environment with one assignment in place of an older one of the same name.
+// The program's environment with assignments in place of older ones of the same names; those that
+// are null are none.
 class Environment {
  public:
-  Environment(Arguments given, const char* assignment)
-      : given_(given), room_(assignment == nullptr ? 0 : Count(given) + 2) {
-    if (assignment == nullptr || !room_.ok()) return;
-    const char* equals = std::strchr(assignment, '=');
-    const size_t name = equals == nullptr ? std::strlen(assignment) : equals - assignment + 1;
+  Environment(Arguments given, const char* attach, const char* program = nullptr)
+      : given_(given),
+        room_(attach == nullptr && program == nullptr ? 0 : Count(given) + kOurs + 1) {
+    if ((attach == nullptr && program == nullptr) || !room_.ok()) return;
     size_t n = 0;
     for (size_t i = 0; i < Count(given); ++i) {
-      if (std::strncmp(given[i], assignment, name) != 0) room_[n++] = given[i];
+      if (!IsOf(given[i], attach) && !IsOf(given[i], program)) room_[n++] = given[i];
     }
-    room_[n++] = const_cast<char*>(assignment);
+    for (const char* assignment : {attach, program}) {
+      if (assignment != nullptr) room_[n++] = const_cast<char*>(assignment);
+    }
     room_[n] = nullptr;
     given_ = room_.data();
   }
   Arguments get() const { return given_; }
 
  private:
+  static constexpr size_t kOurs = 2;
+
+  static bool IsOf(const char* variable, const char* assignment) {
+    if (assignment == nullptr) return false;
+    const char* equals = std::strchr(assignment, '=');
+    const size_t name = equals == nullptr ? std::strlen(assignment) : equals - assignment + 1;
+    return std::strncmp(variable, assignment, name) == 0;
+  }
+
   Arguments given_;
   Scratch<char*, 256> room_;
 };
+
+// Executes `path`, or the launcher for it. Returns only when it failed.
+int ExecutePath(const char* path, Arguments arguments, Arguments environment) {
+  const guest::ExecPlan plan(path, arguments);
+  const Environment prepared(environment, PrepareExec(), plan.variable());
+  const int result = real_execve(plan.path(), plan.arguments(), prepared.get());
+  const int saved = errno;
+  ExecFailed();
+  errno = saved;
+  return result;
+}
+
+// Where execvp would find `file` first; false: it has to find out itself (not there, not a
+// program).
+bool FindFile(const char* file, char (&path)[PATH_MAX]) {
+  const char* list = getenv("PATH");
+  if (list == nullptr || *file == '\0') return false;
+  for (const char* at = list;; ++at) {
+    const size_t length = std::strcspn(at, ":");
+    const int written = std::snprintf(path, sizeof path, "%.*s%s%s", static_cast<int>(length), at,
+                                      length == 0 ? "" : "/", file);
+    if (written > 0 && written < PATH_MAX && RawSyscall(SYS_access, Word(path), X_OK) == 0) {
+      return true;
+    }
+    at += length;
+    if (*at == '\0') return false;
+  }
+}
+
+// What execveat and fexecve mean, as a path; false: it has none (a deleted file).
+bool PathOf(int directory, const char* path, char (&out)[PATH_MAX]) {
+  if (*path == '/' || (directory == AT_FDCWD && *path != '\0')) {
+    return std::snprintf(out, sizeof out, "%s", path) < PATH_MAX;
+  }
+  char link[32];
+  std::snprintf(link, sizeof link, "/proc/self/fd/%d", directory);
+  const long length = RawSyscall(SYS_readlink, Word(link), Word(out), PATH_MAX - 1);
+  if (length <= 0 || out[0] != '/') return false;
+  const auto room = static_cast<size_t>(PATH_MAX - length);
+  const int more = std::snprintf(out + length, room, "%s%s", *path == '\0' ? "" : "/", path);
+  return static_cast<size_t>(more) < room;
+}
+
+// A file as execvp takes it. `*path` is where it is, when the launcher has to be told.
+bool NeedsLauncher(const char* file, Arguments arguments, char (&found)[PATH_MAX],
+                   const char** path) {
+  *path = file;
+  if (std::strchr(file, '/') == nullptr) {
+    if (!FindFile(file, found)) return false;
+    *path = found;
+  }
+  return guest::ExecPlan(*path, arguments).changed();
+}
 
 // Runs `call(environment)`, which returns only when it failed.
 template <typename Call>
@@ -96,13 +163,22 @@ int WithList(const char* first, va_list list, Call call) {
 int Spawn(Original<SpawnFunction>& original, pid_t* pid, const char* path,
           const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
           Arguments arguments, Arguments environment) {
-  if (!IsAttached()) return original(pid, path, actions, attributes, arguments, environment);
+  char found[PATH_MAX];
+  const char* where = path;
+  const bool searches = &original == &real_posix_spawnp && std::strchr(path, '/') == nullptr;
+  if (searches && FindFile(path, found)) where = found;
+  const guest::ExecPlan plan(where, arguments);
+  const char* const program = plan.changed() ? plan.path() : path;
+  if (!IsAttached()) {
+    const Environment prepared(environment, nullptr, plan.variable());
+    return original(pid, program, actions, attributes, plan.arguments(), prepared.get());
+  }
   pid_t child = -1;
   PrepareFork();
   int result = 0;
   {
-    const Environment prepared(environment, PrepareExec());
-    result = original(&child, path, actions, attributes, arguments, prepared.get());
+    const Environment prepared(environment, PrepareExec(), plan.variable());
+    result = original(&child, program, actions, attributes, plan.arguments(), prepared.get());
     ExecFailed();
   }
   ForkInParent(result == 0 ? child : -1);
@@ -168,8 +244,7 @@ int RunShell(const char* command) {
 }  // namespace
 
 int ExecuteRaw(const char* path, Arguments arguments, Arguments environment) {
-  return Execute(environment,
-                 [=](Arguments prepared) { return real_execve(path, arguments, prepared); });
+  return ExecutePath(path, arguments, environment);
 }
 
 }  // namespace userstack::shim
@@ -187,6 +262,11 @@ int execv(const char* path, char* const arguments[]) noexcept {
 }
 
 int execvpe(const char* file, char* const arguments[], char* const environment[]) noexcept {
+  char found[PATH_MAX];
+  const char* path = nullptr;
+  if (NeedsLauncher(file, arguments, found, &path)) {
+    return ExecutePath(path, arguments, environment);
+  }
   return Execute(environment,
                  [=](Arguments prepared) { return real_execvpe(file, arguments, prepared); });
 }
@@ -196,12 +276,20 @@ int execvp(const char* file, char* const arguments[]) noexcept {
 }
 
 int fexecve(int fd, char* const arguments[], char* const environment[]) noexcept {
+  char path[PATH_MAX];
+  if (PathOf(fd, "", path) && guest::ExecPlan(path, arguments).changed()) {
+    return ExecutePath(path, arguments, environment);
+  }
   return Execute(environment,
                  [=](Arguments prepared) { return real_fexecve(fd, arguments, prepared); });
 }
 
 int execveat(int directory, const char* path, char* const arguments[], char* const environment[],
              int flags) noexcept {
+  char found[PATH_MAX];
+  if (PathOf(directory, path, found) && guest::ExecPlan(found, arguments).changed()) {
+    return ExecutePath(found, arguments, environment);
+  }
   return Execute(environment, [=](Arguments prepared) {
     return real_execveat(directory, path, arguments, prepared, flags);
   });

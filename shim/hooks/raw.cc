@@ -5,6 +5,7 @@
 #include <cstdarg>
 
 #include "shim/dispatch/dispatch.h"
+#include "shim/guest/start.h"
 #include "shim/hooks/hook.h"
 #include "shim/hooks/processes.h"
 
@@ -46,6 +47,10 @@ extern "C" long syscall(long number, ...) noexcept {
   long a[6];
   for (long& argument : a) argument = va_arg(list, long);
   va_end(list);
+  if (number == guest::kLoadNumber && guest::IsLauncher()) {
+    guest::LoadProgram(static_cast<int>(a[0]), reinterpret_cast<char**>(a[1]),
+                       reinterpret_cast<const uint64_t*>(a[2]));
+  }
   bool handled = false;
   const long result = DispatchByNumber(number, a, &handled);
   if (handled) return Return(result);

@@ -1,6 +1,8 @@
 // Finder: see finder.h.
 #include "shim/rewrite/finder.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -16,14 +18,19 @@ constexpr uint8_t kSyscallSecond = 0x05;
 constexpr uint8_t kLoadNumber = 0xb8;  // mov $imm32,%eax
 constexpr uint64_t kLargestFunction = 1 << 20;
 
+Scope ScopeOf(const Image& image) {
+  if (image.is_whole()) return Scope::kWhole;
+  return image.is_go() ? Scope::kGo : Scope::kBesideLibc;
+}
+
 // The bytes in front look like the load of a number that cannot concern the stack. Not a proof, but
 // good enough to leave the place alone without decoding: most of libc's hits are such.
-bool LooksIrrelevant(const Segment& segment, const uint8_t* hit, bool is_go) {
+bool LooksIrrelevant(const Segment& segment, const uint8_t* hit, Scope scope) {
   constexpr ptrdiff_t kLoadSize = 5;
   if (hit - segment.bytes < kLoadSize || hit[-kLoadSize] != kLoadNumber) return false;
   int32_t number = 0;
   memcpy(&number, hit - kLoadSize + 1, sizeof number);
-  return number >= 0 && number < 1024 && !IsRelevant(number, is_go);
+  return number >= 0 && number < 1024 && !IsRelevant(number, scope);
 }
 
 // The bytes in front load a number that may concern the stack, as compilers and programmers write
@@ -36,13 +43,13 @@ bool LooksLikeCall(const Image& image, uint64_t hit) {
   const uint8_t* load = image.CodeAt(hit - 1 - kImmediate, 1 + kImmediate);
   if (load == nullptr) return false;
   memcpy(&number, load + 1, sizeof number);
-  if (number < 0 || !IsRelevant(number, image.is_go())) return false;
+  if (number < 0 || !IsRelevant(number, ScopeOf(image))) return false;
   if (load[0] == kLoadNumber) return true;
   load = image.CodeAt(hit - sizeof kLongLoad - kImmediate, sizeof kLongLoad + kImmediate);
   return load != nullptr && memcmp(load, kLongLoad, sizeof kLongLoad) == 0;
 }
 
-void Search(const Segment& segment, bool is_go, std::vector<uint64_t>* hits, Findings* findings) {
+void Search(const Segment& segment, Scope scope, std::vector<uint64_t>* hits, Findings* findings) {
   const uint8_t pattern[] = {kSyscallFirst, kSyscallSecond};
   const uint8_t* at = segment.bytes;
   const uint8_t* const end = segment.bytes + segment.size;
@@ -51,7 +58,7 @@ void Search(const Segment& segment, bool is_go, std::vector<uint64_t>* hits, Fin
         memmem(at, static_cast<size_t>(end - at), pattern, sizeof pattern));
     if (at == nullptr) return;
     ++findings->hits;
-    if (LooksIrrelevant(segment, at, is_go)) {
+    if (LooksIrrelevant(segment, at, scope)) {
       ++findings->irrelevant;
     } else {
       hits->push_back(segment.address + static_cast<uint64_t>(at - segment.bytes));
@@ -143,13 +150,24 @@ class Finding {
   void LeaveUnproved(uint64_t hit) {
     ++findings_.unproved;
     if (LooksLikeCall(image_, hit)) ++findings_.unknown;
+    KeepUnproved(hit);
   }
   void Keep(const Site& site) {
-    if (!IsRelevant(site.number, image_.is_go())) {
+    if (!IsRelevant(site.number, ScopeOf(image_))) {
       ++findings_.irrelevant;
     } else {
       findings_.sites.push_back(site);
     }
+  }
+
+  // In a static program it may be a call all the same, which is to be known; it is not rewritten.
+  void KeepUnproved(uint64_t address) {
+    if (!image_.is_whole()) return;
+    Site site;
+    site.syscall = address;
+    site.code[0] = kSyscallFirst;
+    site.code[1] = kSyscallSecond;
+    findings_.sites.push_back(site);
   }
 
   const Image& image_;
@@ -175,23 +193,25 @@ void SeparateNeighbours(std::vector<Site>* sites) {
 
 }  // namespace
 
-bool IsRelevant(int32_t number, bool is_go) {
+bool IsRelevant(int32_t number, Scope scope) {
+  if (scope == Scope::kWhole) return number != SYS_rt_sigreturn;
   if (number == kUnknownNumber) return true;
   const Concern concern = ConcernOf(number);
-  if (concern == Concern::kEnd) return is_go;
+  if (concern == Concern::kEnd) return scope == Scope::kGo;
   return concern != Concern::kNever;
 }
 
 bool FindSites(const Image& image, DecodeFunction (*load)(), Findings* findings) {
   std::vector<uint64_t> hits;
   for (unsigned i = 0; i < image.segment_count(); ++i) {
-    if (image.segments()[i].executable) Search(image.segments()[i], image.is_go(), &hits, findings);
+    if (image.segments()[i].executable)
+      Search(image.segments()[i], ScopeOf(image), &hits, findings);
   }
   std::sort(hits.begin(), hits.end());
   hits.erase(std::unique(hits.begin(), hits.end()), hits.end());
   if (hits.empty()) return true;
   const Functions table(image);
-  if (!table.any()) {
+  if (!table.any() && !image.is_whole()) {
     findings->unproved = findings->unknown = static_cast<uint32_t>(hits.size());
     return true;
   }
@@ -201,6 +221,8 @@ bool FindSites(const Image& image, DecodeFunction (*load)(), Findings* findings)
   for (size_t next = 0; next < hits.size();) {
     if (!finding.TakeFunction(hits, &next)) return false;
   }
+  std::sort(findings->sites.begin(), findings->sites.end(),
+            [](const Site& a, const Site& b) { return a.syscall < b.syscall; });
   SeparateNeighbours(&findings->sites);
   return true;
 }

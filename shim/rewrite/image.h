@@ -45,6 +45,10 @@ class Image {
   uint64_t unwind_header() const { return unwind_header_; }  // .eh_frame_hdr; 0: none
   const BuildId& build_id() const { return build_id_; }
   bool is_go() const { return is_go_; }
+  // A static program: there is no libc underneath whose symbols we have, and what is not proved to
+  // be no system call has to be known.
+  bool is_whole() const { return is_whole_; }
+  void MarkWhole() { is_whole_ = true; }
   // An address that the object holds, and that the loader may have relocated, as the file has it.
   uint64_t FromMemory(uint64_t address) const {
     return Find(address, 1, false) == nullptr ? address - base_ : address;
@@ -63,6 +67,7 @@ class Image {
   uint64_t end_ = 0;
   uint64_t base_ = 0;
   bool is_go_ = false;
+  bool is_whole_ = false;
   BuildId build_id_;
 };
 

@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "shim/guest/start.h"
 #include "shim/internal.h"
 #include "shim/real.h"
 #include "shim/rewrite/cache.h"
@@ -123,6 +124,20 @@ class Rewriting {
   Rewriting() : cache_(Environment("XDG_CACHE_HOME"), Environment("HOME")) {}
 
   bool HasRewritten() const { return rewritten_ != 0; }
+
+  ProgramSites Program(uintptr_t base, const Image& image, const char* name, void (*entry)()) {
+    Object object;
+    object.base = base;
+    object.name = name;
+    object.image = image;
+    std::vector<Site> sites;
+    if (!FindIn(&object, &sites)) return {1};
+    const rewrite::PatchResult result =
+        rewrite::PatchSites(base, image, sites.data(), sites.size(), entry);
+    Log(LogLevel::kInfo, "rewrote %u system calls of %.200s; left %u alone", result.rewritten, name,
+        result.left);
+    return {result.left, result.trampolines.memory, result.trampolines.size};
+  }
 
   // Rewrites what is new in the loader's list, and forgets what is gone.
   void Run() {
@@ -364,7 +379,13 @@ void RewriteEverything() {
 
 }  // namespace
 
+ProgramSites RewriteProgram(uintptr_t base, const rewrite::Image& image, const char* name,
+                            void (*entry)()) {
+  return Everything().Program(base, image, name, entry);
+}
+
 void RewriteAtLoad() {
+  if (guest::IsLauncher()) return;
   const bool asked =
       getenv("USERSTACK_REWRITE") != nullptr || getenv("USERSTACK_CONFIG") != nullptr;
   if (!asked) return;

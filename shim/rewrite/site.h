@@ -34,7 +34,11 @@ struct Site {
 static_assert(sizeof(Site) == 72);
 
 // Which calls may concern a descriptor of the stack: the others' sites are left alone.
-// `is_go`: of code that ends a process by itself, past libc.
-bool IsRelevant(int32_t number, bool is_go);
+enum class Scope : uint8_t {
+  kBesideLibc,  // descriptors; the rest is reached by symbols
+  kGo,          // code that ends a process by itself, past libc
+  kWhole,       // a program without libc: everything but the return of a handler
+};
+bool IsRelevant(int32_t number, Scope scope);
 
 }  // namespace userstack::shim::rewrite

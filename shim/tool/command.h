@@ -2,7 +2,8 @@
 // that adds it to the command line. The tool runs beside wrapped programs, never inside them: it
 // may use the heap, exceptions and every library.
 //
-// Exit statuses are those of env and timeout: 125 when the tool itself fails, 126 and 127 when a
+// Exit statuses are those of env and timeout: 123 when a command may not or cannot be on the stack,
+// 125 when the tool itself fails, 126 and 127 when a
 // command cannot be run or found, otherwise the command's. stdout is the answer's or the command's;
 // a failure is one line on stderr.
 #pragma once
@@ -12,6 +13,7 @@
 
 namespace userstack::tool {
 
+inline constexpr int kRefused = 123;
 inline constexpr int kToolFailed = 125;
 inline constexpr int kCannotRun = 126;
 inline constexpr int kNotFound = 127;

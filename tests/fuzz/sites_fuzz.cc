@@ -1,9 +1,10 @@
-// What reads other people's objects before they run: ELF headers, unwind tables, the finder over
-// them with the real decoder, trampolines for what it finds; and the cache's files. Input: {which,
-// bytes}.
+// What reads other people's objects before they run: ELF headers, whole programs, unwind tables,
+// the finder over them with the real decoder, trampolines for what it finds; and the cache's files.
+// Input: {which, bytes}.
 #include <cstring>
 
 #include "netstack/base/check.h"
+#include "shim/guest/program.h"
 #include "shim/rewrite/cache.h"
 #include "shim/rewrite/finder.h"
 #include "shim/rewrite/trampoline.h"
@@ -34,6 +35,34 @@ void CheckSite(const Site& site, const Image& image) {
   const TrampolinePlace place{0x10000000, 0x10800000, 0x10800010, 0x7f0000000000};
   Check(MakeTrampoline(site, place, out).size <= sizeof out, "sites: trampoline too large");
   Check(MakeJump(site, place, out), "sites: no jump");
+}
+
+// What start.cc relies on when it maps a static program.
+void TryProgram(const Bytes& bytes) {
+  using shim::guest::Kind;
+  const shim::guest::Program program = shim::guest::ReadProgram(bytes.data(), bytes.size());
+  const auto inside = [&bytes](const char* text, size_t size) {
+    const auto* begin = reinterpret_cast<const char*>(bytes.data());
+    return text >= begin && text + size <= begin + bytes.size();
+  };
+  if (program.interpreter != nullptr) {
+    Check(inside(program.interpreter, program.interpreter_size), "program: interpreter outside");
+  }
+  if (program.argument != nullptr) {
+    Check(inside(program.argument, program.argument_size), "program: argument outside");
+  }
+  if (program.kind != Kind::kStatic && program.kind != Kind::kStaticPie) return;
+  uint64_t end = program.begin;
+  bool runs = false;
+  for (const Elf64_Phdr& segment : program.segments) {
+    Check(segment.p_vaddr >= end, "program: segments meet");
+    Check(segment.p_filesz <= segment.p_memsz && segment.p_offset <= bytes.size() &&
+              segment.p_filesz <= bytes.size() - segment.p_offset,
+          "program: segment outside of the file");
+    end = segment.p_vaddr + segment.p_memsz;
+    runs |= program.entry >= segment.p_vaddr && program.entry < end;
+  }
+  Check(runs && end <= program.end && program.begin < program.end, "program: outside of its span");
 }
 
 void TryObject(const Bytes& bytes) {
@@ -73,6 +102,7 @@ void FuzzOne(const uint8_t* data, size_t size) {
   const uint8_t which = input.U8();
   const Bytes bytes = input.Take(kLargest);
   if (which == 0) {
+    TryProgram(bytes);
     TryObject(bytes);
   } else {
     TryCache(bytes);
@@ -104,6 +134,19 @@ std::vector<Bytes> FuzzSeeds() {
   Bytes go = MakeSmallGo({{socket, false, false}, {read, false, false}}).bytes;
   go.insert(go.begin(), 0);
   seeds.push_back(go);
+  const SmallElf small = MakeSmallElf({{socket, false, false}, {read, false, false}});
+  Bytes fixed = small.bytes;
+  Elf64_Ehdr header;
+  memcpy(&header, fixed.data(), sizeof header);
+  header.e_type = ET_EXEC;
+  header.e_entry = small.functions[0];
+  memcpy(fixed.data(), &header, sizeof header);
+  Check(shim::guest::ReadProgram(fixed.data(), fixed.size()).kind == shim::guest::Kind::kStatic,
+        "seed: no static program");
+  fixed.insert(fixed.begin(), 0);
+  seeds.push_back(fixed);
+  constexpr char kScript[] = "\0#! /bin/sh -e\n";
+  seeds.emplace_back(kScript, kScript + sizeof kScript - 1);
   return seeds;
 }
 
