@@ -37,8 +37,6 @@ class MemoryWire::End : public Device {
       }
       packet->arrival = now;
       packet->ip.interface = interface;
-      core.counters.Add(Counter::kDeviceInFrames);
-      core.counters.Add(Counter::kDeviceInBytes, packet->length);
       packets[taken++] = packet;
     }
     return taken;

@@ -348,8 +348,6 @@ size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
     packet->offload = *offload;
     packet->arrival = now;
     packet->ip.interface = interface;
-    core.counters.Add(Counter::kDeviceInFrames);
-    core.counters.Add(Counter::kDeviceInBytes, length);
     packets[taken++] = packet;
   }
   return taken;

@@ -156,10 +156,7 @@ size_t XdpDevice::ReceiveFrom(XdpQueue& queue, Core& core, Packet** packets, siz
       if (packet == nullptr) core.counters.Add(Counter::kDeviceInNoBuffer);
     }
     done += pieces;
-    if (packet == nullptr) continue;
-    core.counters.Add(Counter::kDeviceInFrames);
-    core.counters.Add(Counter::kDeviceInBytes, packet->length);
-    packets[taken++] = packet;
+    if (packet != nullptr) packets[taken++] = packet;
   }
   queue.shared->taken = begin + done;
   // In batches, because the lines of the rings go from core to core; but before anybody sleeps: a

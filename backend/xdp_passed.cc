@@ -103,8 +103,6 @@ Packet* ReceiveCopy(int descriptor, Core& core, uint32_t mtu, bool* lost) {
   }
   packet->slices[0].length = static_cast<uint32_t>(got);
   packet->length = static_cast<uint32_t>(got);
-  core.counters.Add(Counter::kDeviceInFrames);
-  core.counters.Add(Counter::kDeviceInBytes, packet->length);
   return packet;
 }
 
