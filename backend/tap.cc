@@ -250,7 +250,14 @@ class Scatter {
     return true;
   }
 
-  // Entries for readv, the header first. Their total is the longest frame that can be taken.
+  // Entries for readv, the header first. Their total is the longest frame that can be taken. With
+  // `landing` the text of the frame that it foretells goes to the program.
+  size_t EntriesWith(const Landing& landing, VirtioHeader& header, iovec* out) const {
+    out[0] = {header.data(), header.size()};
+    out[1] = {small_[0]->bytes, landing.header_length};
+    out[2] = {landing.next(), Landing::kLongestText};
+    return 3;
+  }
   size_t Entries(VirtioHeader& header, iovec* out, size_t* capacity) const {
     size_t count = 0;
     out[count++] = {header.data(), header.size()};
@@ -267,7 +274,31 @@ class Scatter {
     return count;
   }
 
+  bool MayLand(const Landing& landing) const {
+    return landing.IsOpen() && large_ != nullptr && small_[kSmallBuffers - 1] != nullptr;
+  }
   const uint8_t* first() const { return small_[0]->bytes; }
+
+  // Another frame than `landing` foretold: its bytes go where they would have been read to.
+  void TakeBack(const Landing& landing, uint32_t length) {
+    const uint8_t* from = landing.next();
+    uint32_t at = landing.header_length;
+    for (unsigned i = 0; i <= kSmallBuffers && at < length; ++i) {
+      Buffer* to = i < kSmallBuffers ? small_[i] : large_;
+      const uint32_t begin = i * kSmallBufferBytes;  // of `to` within the frame
+      const uint32_t n = std::min(length - at, begin + to->capacity - at);
+      std::memcpy(to->bytes + (at - begin), from, n);
+      from += n;
+      at += n;
+    }
+  }
+  void MoveInto(Packet& packet, uint32_t length, Landing& landing) {
+    packet.length = length;
+    packet.slices[0] = {small_[0], 0, landing.header_length};
+    packet.slices[1] = landing.Fill(length - landing.header_length);
+    packet.slice_count = 2;
+    small_[0] = nullptr;
+  }
 
   // Moves the buffers that hold the `length` bytes just read into `packet`.
   void MoveInto(Packet& packet, uint32_t length) {
@@ -308,6 +339,86 @@ class Scatter {
   Buffer* large_ = nullptr;
 };
 
+enum class Took : uint8_t { kFrame, kNothing, kInterrupted, kLost };
+
+// One readv: a frame becomes a packet.
+class OneRead {
+ public:
+  OneRead(int fd, Core& core, Scatter& scatter) : fd_(fd), core_(core), scatter_(scatter) {}
+  // `packet` may be null: without a buffer the frame is still taken, and lost: it must not block
+  // those behind it.
+  Took Run(Packet* packet);
+  long error() const { return got_; }
+
+ private:
+  bool IsCutShort(const Packet* packet, uint32_t length) const {
+    // A frame that fills all there is was cut short, unless the large buffer was among it.
+    return packet == nullptr || (length == capacity_ && capacity_ <= kSmallBytes);
+  }
+  Took Accept(Packet& packet, uint32_t length);
+
+  const int fd_;
+  Core& core_;
+  Scatter& scatter_;
+  VirtioHeader header_;
+  bool lands_ = false;
+  size_t capacity_ = 0;
+  long got_ = 0;
+};
+
+Took OneRead::Run(Packet* packet) {
+  Landing& landing = core_.landing;
+  iovec entries[kSmallBuffers + 2] = {{header_.data(), header_.size()}};
+  size_t count = 1;
+  lands_ = packet != nullptr && scatter_.MayLand(landing);
+  if (lands_) {
+    capacity_ = landing.header_length + Landing::kLongestText;
+    count = scatter_.EntriesWith(landing, header_, entries);
+  } else if (packet != nullptr) {
+    count = scatter_.Entries(header_, entries, &capacity_);
+  }
+  got_ = KernelReadv(fd_, entries, count);
+  if (got_ == -EFAULT && lands_) {
+    // The program's own call will find out; the frame is lost and comes again.
+    landing.Close();
+    return Took::kLost;
+  }
+  if (got_ < static_cast<long>(kVirtioHeaderBytes)) {
+    return got_ == -EINTR ? Took::kInterrupted : Took::kNothing;
+  }
+  const auto length = static_cast<uint32_t>(got_ - static_cast<long>(kVirtioHeaderBytes));
+  if (IsCutShort(packet, length)) {
+    core_.counters.Add(Counter::kDeviceInNoBuffer);
+    return Took::kLost;
+  }
+  return Accept(*packet, length);
+}
+
+Took OneRead::Accept(Packet& packet, uint32_t length) {
+  Landing& landing = core_.landing;
+  uint32_t contiguous = std::min(length, kSmallBufferBytes);
+  if (lands_ && landing.Foretells(scatter_.first(), length)) {
+    contiguous = landing.header_length;
+  } else if (lands_) {
+    scatter_.TakeBack(landing, length);
+    landing.Close();  // what follows is not foretold either
+    lands_ = false;
+  }
+  const std::optional<Offload> offload =
+      DecodeVirtioHeader(header_, scatter_.first(), contiguous, length);
+  if (!offload) {
+    core_.counters.Add(Counter::kDeviceInBadFrame);
+    return Took::kLost;
+  }
+  if (lands_) {
+    scatter_.MoveInto(packet, length, landing);
+  } else {
+    scatter_.MoveInto(packet, length);
+  }
+  packet.offload = *offload;
+  return Took::kFrame;
+}
+
 }  // namespace
 
 size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
@@ -316,36 +427,17 @@ size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
   size_t taken = 0;
   uint64_t bytes = 0;
   for (size_t reads = 0; reads < limit && bytes < kBytesPerCall && !gone_; ++reads) {
+    if (core.landing.IsFull()) break;
     Packet* packet = scatter.Refill() ? core.packets.Allocate() : nullptr;
-    VirtioHeader header;
-    iovec entries[kSmallBuffers + 2] = {{header.data(), header.size()}};
-    size_t capacity = 0;
-    // Without a buffer the frame is still taken, and lost: it must not block those behind it.
-    const size_t count = packet != nullptr ? scatter.Entries(header, entries, &capacity) : 1;
-    const long got = KernelReadv(fd_.get(), entries, count);
-    if (got < static_cast<long>(kVirtioHeaderBytes)) {
+    OneRead read(fd_.get(), core, scatter);
+    const Took took = read.Run(packet);
+    if (took != Took::kFrame) {
       if (packet != nullptr) core.packets.Release(packet);
-      if (got == -EINTR) continue;
-      gone_ = got == -EBADFD || got == -EIO;
+      if (took != Took::kNothing) continue;
+      gone_ = read.error() == -EBADFD || read.error() == -EIO;
       break;
     }
-    const auto length = static_cast<uint32_t>(got - static_cast<long>(kVirtioHeaderBytes));
-    // A frame that fills all there is was cut short, unless the large buffer was among it.
-    if (packet == nullptr || (length == capacity && capacity <= kSmallBytes)) {
-      core.counters.Add(Counter::kDeviceInNoBuffer);
-      if (packet != nullptr) core.packets.Release(packet);
-      continue;
-    }
-    const std::optional<Offload> offload =
-        DecodeVirtioHeader(header, scatter.first(), std::min(length, kSmallBufferBytes), length);
-    if (!offload) {
-      core.counters.Add(Counter::kDeviceInBadFrame);
-      core.packets.Release(packet);
-      continue;
-    }
-    scatter.MoveInto(*packet, length);
-    bytes += length;
-    packet->offload = *offload;
+    bytes += packet->length;
     packet->arrival = now;
     packet->ip.interface = interface;
     packets[taken++] = packet;

@@ -69,6 +69,10 @@ struct ThreadState {
   int doorbell = -1;
   pid_t tid = 0;
   WaitEstimate estimate;
+  // Where its call wants text of that socket (Session::OfferMemory).
+  Socket* landing_socket = nullptr;
+  void* landing_memory = nullptr;
+  size_t landing_size = 0;
   pollfd* poll_buffer = nullptr;
   size_t poll_capacity = 0;
   bool is_pump = false;

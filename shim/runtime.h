@@ -65,6 +65,9 @@ class Session {
   // For a call that has found what it came for: looks only when nobody has for so long that others
   // may be waiting for input.
   void LookBeside();
+  // From now on, until it is called again: the call waits for text of `socket` and has this memory
+  // for it (null: no more). What lands there is reported by the next Stack::Receive.
+  static void OfferMemory(Socket* socket, void* memory, size_t size);
   // The call has sent a datagram that others may follow at once: at its end the stack may keep it
   // for them, if it thinks so and the pump is about to look. `certain`: another follows within this
   // very call, whatever the pump does.

@@ -216,7 +216,11 @@ void SetDeviceBusy(bool busy) { __atomic_store_n(&g_shared->device_busy, busy, _
 size_t TakeBatch(Instant now, size_t limit, uint64_t* bytes) {
   Stack& stack = *g_shared->stack;
   Packet* packets[kBatch];
+  if (t_state.landing_memory != nullptr) {
+    stack.OpenLanding(*t_state.landing_socket, t_state.landing_memory, t_state.landing_size);
+  }
   const size_t count = g_local.device->Receive(stack.core(), packets, limit, kWireInterface, now);
+  stack.core().landing.Close();
   for (size_t i = 0; i < count; ++i) *bytes += packets[i]->length;
   if (count != 0) stack.Input(packets, count, now);
   if (!t_state.is_pump) Store(&g_shared->last_poll, now.nanoseconds);
@@ -331,6 +335,8 @@ Session::Session(Look look) {
     failed_ = true;
     return;
   }
+  // A handler's call must not fill the memory of the call that it interrupted.
+  t_state.landing_memory = nullptr;
   now_ = MonotonicNow();
   if (look == Look::kWhenDue) LookIfDue(now_, kPollInterval);
 }
@@ -360,6 +366,12 @@ void Session::PollBeforeWait() {
 
 void Session::LookBeside() {
   if (!failed_) LookIfDue(now_, kReaderInterval);
+}
+
+void Session::OfferMemory(Socket* socket, void* memory, size_t size) {
+  t_state.landing_socket = socket;
+  t_state.landing_memory = memory;
+  t_state.landing_size = size;
 }
 
 void Session::Flush() {

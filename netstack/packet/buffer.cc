@@ -57,7 +57,7 @@ Buffer* BufferPool::Allocate(BufferClass size_class) {
 
 void BufferPool::Release(Buffer* buffer) {
   Check(buffer->references > 0, "buffer: released more often than referenced");
-  if (--buffer->references > 0) return;
+  if (--buffer->references > 0 || buffer->size_class == BufferClass::kProgram) return;
   Class& c = ClassOf(buffer->size_class);
   buffer->next_free = c.free;
   c.free = buffer;

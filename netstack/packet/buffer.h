@@ -9,7 +9,11 @@
 
 namespace userstack {
 
-enum class BufferClass : uint8_t { kSmall, kLarge };
+enum class BufferClass : uint8_t {
+  kSmall,
+  kLarge,
+  kProgram,  // not of the pool: memory of a program (landing.h)
+};
 inline constexpr uint32_t kSmallBufferBytes = 2048;
 inline constexpr uint32_t kLargeBufferBytes = 65536;
 

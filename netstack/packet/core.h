@@ -6,6 +6,7 @@
 #include "netstack/base/random.h"
 #include "netstack/packet/buffer.h"
 #include "netstack/packet/frame.h"
+#include "netstack/packet/landing.h"
 #include "netstack/packet/packet.h"
 #include "netstack/ready/ready.h"
 #include "netstack/timer/timer.h"
@@ -22,6 +23,7 @@ struct Core {
   Random random;
   SipKey hash_key;  // for table hashes
   WakeList wakes;
+  Landing landing;
   Counters counters;
 };
 

@@ -55,6 +55,7 @@ class Raw {
   void OnIcmpError(const IcmpError& error, Instant now);
   void OnFrameLeft(RawEndpoint* endpoint);
   bool HasFrames() const { return closing_ > 0; }
+  bool HasEndpoints() const { return !all_.empty(); }
   // After a death in the middle of a change.
   void Mend();
   void CheckInvariants() const;

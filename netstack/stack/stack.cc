@@ -214,6 +214,12 @@ bool Stack::OutputMayWait(Instant now) const {
   return udp_.BurstMayWait(now) && !ip_.HasQueuedOutput();
 }
 
+// A raw socket keeps copies of packets that share their bytes.
+void Stack::OpenLanding(const Socket& socket, void* memory, size_t size) {
+  if (socket.kind != SocketKind::kTcp || raw_.HasEndpoints()) return;
+  tcp_.OpenLanding(*socket.tcp, static_cast<uint8_t*>(memory), size);
+}
+
 void Stack::ReturnFrame(Frame* frame) { ip_.ReturnFrame(frame); }
 
 Result<Socket*> Stack::CreateSocket(int domain, int type, int protocol) {
@@ -290,6 +296,7 @@ bool Stack::HasUnfinishedWork(bool count_time_wait) const {
 
 void Stack::Mend(const tcp::Connection** examined, Instant now) {
   core_.timers.Mend();
+  core_.landing = {};
   ip_.Mend(now);
   tcp_.Mend(examined, now);
   udp_.Mend();

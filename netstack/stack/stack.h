@@ -55,6 +55,12 @@ class Stack {
   Frame* NextFrame(uint16_t interface);
   void ReturnFrame(Frame* frame);
 
+  // A call of `socket` waits for text that the device is about to be asked for: the device may put
+  // it into `memory`, the beginning of what the call was given, by core().landing. Closed again
+  // before Input. What has landed is reported by the next Receive, which must be that call's,
+  // before anybody else has the stack.
+  void OpenLanding(const Socket& socket, void* memory, size_t size);
+
   // --- sockets ---
   // AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW (no SOCK_NONBLOCK bits). EAFNOSUPPORT
   // EPROTONOSUPPORT ESOCKTNOSUPPORT ENOBUFS EACCES.

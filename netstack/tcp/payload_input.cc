@@ -103,6 +103,7 @@ void TakeInOrder(Context& context, Connection& c, Segment& segment, Instant now)
   if (context.core->buffers.under_pressure()) {
     c.receive.threshold = std::min<uint32_t>(c.receive.threshold, 4u * c.advertised_mss);
   }
+  context.core->landing.NoteText(&c, segment.length);
   QueueInOrder(context, c, segment);
   (void)JoinReordered(context, c);
   // RFC 5681 4.2: what fills a hole is acknowledged at once.

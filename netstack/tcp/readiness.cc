@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "netstack/tcp/landing.h"
 #include "netstack/tcp/receive_queue.h"
 #include "netstack/tcp/send_queue.h"
 
@@ -58,7 +59,8 @@ EventMask ReadinessLevel(const Connection& c) {
 
 void PublishReadiness(Context& context, Connection& c, EventMask edges) {
   if (c.pollable == nullptr) return;
-  const EventMask level = ReadinessLevel(c);
+  EventMask level = ReadinessLevel(c);
+  if (HasLanded(context, c)) level |= kEventIn | kEventReadNormal;
   Publish(*c.pollable, level, edges & level, context.core->wakes);
 }
 

@@ -6,6 +6,7 @@
 
 #include "netstack/tcp/acknowledge.h"
 #include "netstack/tcp/calls.h"
+#include "netstack/tcp/landing.h"
 #include "netstack/tcp/readiness.h"
 #include "netstack/tcp/receive_queue.h"
 #include "netstack/tcp/window.h"
@@ -130,7 +131,8 @@ Result<size_t> ReceiveData(Context& context, Connection& c, const IoVector& data
     PublishReadiness(context, c);
     return nothing;
   }
-  const uint32_t done = Read(context, c, to, wanted, discard);
+  const uint32_t landed = ReportLanded(context, c, to);
+  const uint32_t done = landed + Read(context, c, to, wanted - landed, discard);
   // Linux (tcp_recvmsg_locked): to want nothing is to wait for something all the same.
   if (done == 0 && (wanted > 0 || ReceivedBytes(c) == 0)) {
     const Result<size_t> nothing = WhyNothing(c);

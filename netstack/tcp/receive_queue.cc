@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "netstack/tcp/landing.h"
 #include "netstack/tcp/packets.h"
 
 namespace userstack::tcp {
@@ -84,11 +85,24 @@ void AbsorbFollowing(Context& context, Connection& c, ReorderBlock* block) {
 void QueueInOrder(Context& context, Connection& c, Segment& segment) {
   Packet* packet = segment.packet;
   segment.packet = nullptr;
-  Append(context, c, c.received, packet, segment.sequence);
+  if (!TakeLanded(context, c, packet)) {
+    if (!BringHome(*context.core, packet)) {
+      context.core->counters.Add(Counter::kTcpReceivePruned);
+      context.core->packets.Release(packet);
+      return;
+    }
+    Append(context, c, c.received, packet, segment.sequence);
+  }
   c.receive.next = segment.sequence + segment.length;
 }
 
 bool QueueOutOfOrder(Context& context, Connection& c, Segment& segment) {
+  if (!BringHome(*context.core, segment.packet)) {
+    context.core->counters.Add(Counter::kTcpOutOfOrderDropped);
+    context.core->packets.Release(segment.packet);
+    segment.packet = nullptr;
+    return false;
+  }
   ReorderBlock* block = c.reorder.back();  // the usual place is the end
   if (block != nullptr && block->begin.After(segment.sequence)) {
     block = c.reorder_tree.AtOrBefore(segment.sequence);

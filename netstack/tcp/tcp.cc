@@ -10,6 +10,7 @@
 #include "netstack/tcp/icmp_errors.h"
 #include "netstack/tcp/input.h"
 #include "netstack/tcp/invariants.h"
+#include "netstack/tcp/landing.h"
 #include "netstack/tcp/lifecycle.h"
 #include "netstack/tcp/listener.h"
 #include "netstack/tcp/mend.h"
@@ -132,6 +133,10 @@ void Tcp::CommitSend(Connection& c, size_t filled, bool more, Instant now) {
 Result<size_t> Tcp::Receive(Connection& c, const IoVector& data, int flags, int* message_flags,
                             Instant now) {
   return ReceiveData(context_, c, data, flags, message_flags, now);
+}
+
+void Tcp::OpenLanding(const Connection& c, uint8_t* memory, size_t size) {
+  tcp::OpenLanding(context_, c, memory, size);
 }
 
 Status Tcp::Shutdown(Connection& c, int how, Instant now) {

@@ -121,6 +121,21 @@ long SendData(SocketCall& call, const IoVector& data, int flags, const Destinati
 
 namespace {
 
+// While it lives, a look at the device may put the text of a stream where a plain read wants it.
+class Offer {
+ public:
+  Offer(Socket& socket, const IoVector& data, int flags) {
+    if (!IsStream(socket) || data.count() == 0 || (flags & ~kOwnFlags) != 0) return;
+    const iovec& first = data.entries()[0];
+    if (first.iov_len >= Landing::kLongestText) {
+      Session::OfferMemory(&socket, first.iov_base, first.iov_len);
+    }
+  }
+  ~Offer() { Session::OfferMemory(nullptr, nullptr, 0); }
+  Offer(const Offer&) = delete;
+  Offer& operator=(const Offer&) = delete;
+};
+
 long Receive(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message) {
   Socket& socket = call.socket();
   // Urgent data and the error queue never block (tcp_recv_urg, ip_recv_error).
@@ -147,6 +162,7 @@ long Receive(SocketCall& call, const IoVector& data, int flags, ReceivedMessage*
     if (IsStream(socket) || (flags & MSG_TRUNC) != 0) return static_cast<long>(message->length);
     return static_cast<long>(message->copied);
   };
+  const Offer offer(socket, data, flags);
   return Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
 }
 

@@ -126,6 +126,14 @@ Packet* ReceiveLike(Device& device, Core& core, const std::vector<uint8_t>& like
   return nullptr;
 }
 
+// The next frame, whatever it is.
+Packet* ReceiveAny(Device& device, Core& core) {
+  Packet* packet = nullptr;
+  pollfd wait{device.wait_descriptor(), POLLIN, 0};
+  if (poll(&wait, 1, 2000) != 1) return nullptr;
+  return device.Receive(core, &packet, 1, 2, Instant{5}) == 1 ? packet : nullptr;
+}
+
 // A TCP segment of IPv4 or IPv6 with `payload` bytes, the checksum field holding the
 // pseudo-header's sum, as a frame that asks for TSO has it.
 std::vector<uint8_t> TcpFrame(Family family, size_t payload) {
@@ -315,6 +323,81 @@ TEST_F(TapTest, TcpSegmentsOf64KiBComeFromTheKernelWhole) {
     EXPECT_TRUE(packet->offload.checksum_verified);
     core->packets.Release(packet);
   }
+}
+
+// Foretells frames that begin as `like`, whose headers are `header` bytes.
+void OpenLanding(Core& core, const std::vector<uint8_t>& like, uint32_t header,
+                 std::vector<uint8_t>& memory) {
+  Landing& landing = core.landing;
+  landing.buffer.bytes = memory.data();
+  landing.size = static_cast<uint32_t>(memory.size());
+  landing.buffer.size_class = BufferClass::kProgram;
+  landing.filled = 0;
+  landing.header_length = header;
+  landing.sequence_at = header - 16;
+  landing.sequence = Load32(&like[landing.sequence_at]);
+  for (uint32_t i = 0; i < header; ++i) {
+    landing.header[i] = like[i];
+    landing.mask[i] = i < landing.sequence_at ? 0xff : 0;
+  }
+}
+
+TEST_F(TapTest, AFrameThatWasForetoldIsReadIntoTheProgramsMemory) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    const auto in = TcpFrame(family, 60000);
+    const uint32_t header = family == Family::kIpv4 ? 54 : 74;
+    std::vector<uint8_t> memory(80000);
+    ASSERT_GT(kernel.Send(in, TcpOffload(family, 1400)), 0) << std::strerror(errno);
+    Packet* packet = nullptr;
+    for (int i = 0; i < 100 && (packet == nullptr || packet->length != in.size()); ++i) {
+      if (packet != nullptr) core->packets.Release(packet);  // router solicitations
+      OpenLanding(*core, in, header, memory);
+      packet = ReceiveAny(*tap, *core);
+      ASSERT_NE(packet, nullptr);
+    }
+    EXPECT_EQ(packet->slice_count, 2);
+    EXPECT_EQ(packet->slices[1].buffer, &core->landing.buffer);
+    EXPECT_EQ(TestCore::BytesOf(*packet), in);
+    EXPECT_TRUE(std::equal(in.begin() + header, in.end(), memory.begin()));
+    EXPECT_EQ(packet->offload.header_length, TcpOffload(family, 1400).header_length);
+    EXPECT_EQ(core->landing.filled, 60000u);
+    EXPECT_TRUE(core->landing.IsFull());
+    Packet* more = nullptr;
+    EXPECT_EQ(tap->Receive(*core, &more, 1, 2, Instant{5}), 0u);
+    core->packets.Release(packet);
+    EXPECT_EQ(core->landing.buffer.references, 0u);
+    core->landing.Close();
+  }
+}
+
+TEST_F(TapTest, AFrameThatWasNotForetoldIsTakenBackIntoBuffers) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  const auto foretold = TcpFrame(Family::kIpv4, 1000);
+  for (const size_t payload : {1, 20, 1974, 1975, 5000, 8118, 8119, 20000, 60000}) {
+    auto in = TcpFrame(Family::kIpv4, payload);
+    Store16(&in[36], 2001);  // another port
+    std::vector<uint8_t> memory(80000);
+    ASSERT_GT(kernel.Send(in, TcpOffload(Family::kIpv4, 1400)), 0) << std::strerror(errno);
+    Packet* packet = nullptr;
+    for (int i = 0; i < 100 && (packet == nullptr || packet->length != in.size()); ++i) {
+      if (packet != nullptr) core->packets.Release(packet);
+      OpenLanding(*core, foretold, 54, memory);
+      packet = ReceiveAny(*tap, *core);
+      ASSERT_NE(packet, nullptr);
+    }
+    EXPECT_EQ(core->landing.header_length, 0u);
+    EXPECT_EQ(core->landing.buffer.references, 0u);
+    EXPECT_EQ(TestCore::BytesOf(*packet), in) << payload;
+    core->packets.Release(packet);
+  }
+  EXPECT_EQ(core->buffers.bytes_in_use(), 0u);
 }
 
 TEST_F(TapTest, WithoutBuffersFramesAreLostAndCounted) {

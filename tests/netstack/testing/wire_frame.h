@@ -63,7 +63,8 @@ struct DeliveryShape {
   uint32_t offset = 0;       // of the first byte in its buffer
   uint32_t first_slice = 0;  // bytes in slice 0 (0: as many as fit), at least 256
 };
-// A packet from the stack's own pools, or nullptr (counted) when they are exhausted.
+// A packet from the stack's own pools, its text in the program's memory where core.landing is open
+// and foretells it, or nullptr (counted) when they are exhausted.
 Packet* Deliver(Core& core, const WireFrame& frame, uint16_t interface, Instant arrival,
                 const DeliveryShape& shape);
 

@@ -1,0 +1,242 @@
+// Landing: text of a long run goes into the memory of the call that waits for it, and nothing else
+// does; what the program reads is the same as without.
+#include "netstack/base/random.h"
+#include "tests/netstack/tcp/host.h"
+
+namespace userstack::testing {
+namespace {
+
+using namespace wire;  // NOLINT: TcpFlag names
+
+constexpr size_t kSegment = 1000;
+
+class LandingTest : public TcpScript {
+ protected:
+  void SetUp() override { Accept(); }
+  void Accept() {
+    socket_ = AcceptOne();
+    memory_.assign(128 << 10, '-');
+  }
+  Landing& landing() { return host().core().landing; }
+
+  std::string Text(size_t length = kSegment) {
+    std::string text(length, ' ');
+    for (char& c : text) c = static_cast<char>(PatternByte(at_++));
+    return text;
+  }
+  // Long enough for the next to be foretold.
+  void Run() {
+    for (uint64_t sent = 0; sent < Landing::kLongStreak; sent += kSegment) {
+      PeerSends(Text());
+      (void)Read(socket_);
+      Acknowledge();
+    }
+  }
+  void Acknowledge() {
+    while (HasOut()) acknowledged_ = Out().acknowledgment;
+  }
+  // A call has found nothing and waits.
+  void Wait() { tcp().OpenLanding(*socket_->connection, Memory(), memory_.size()); }
+  uint8_t* Memory() { return reinterpret_cast<uint8_t*>(memory_.data()); }
+  // The call goes on with what has come: the count, or -errno.
+  int64_t GoOn() {
+    landing().Close();
+    const iovec io{memory_.data(), memory_.size()};
+    int flags = 0;
+    const Result<size_t> got =
+        tcp().Receive(*socket_->connection, IoVector(&io, 1), 0, &flags, now());
+    tcp().CheckInvariants();
+    Acknowledge();
+    return got.ok() ? static_cast<int64_t>(*got) : -got.error();
+  }
+  bool LevelIn() { return (host().Level(socket_) & kEventIn) != 0; }
+
+  TcpHost::Socket* socket_ = nullptr;
+  std::string memory_;
+  size_t at_ = 0;
+  uint32_t acknowledged_ = 0;
+};
+
+TEST_F(LandingTest, TheNextTextOfALongRunLandsWhereTheProgramWantsIt) {
+  Run();
+  Wait();
+  const std::string first = Text(), second = Text();
+  PeerSends(first);
+  PeerSends(second);
+  EXPECT_EQ(landing().taken, 2 * kSegment);
+  EXPECT_TRUE(LevelIn());
+  EXPECT_EQ(memory_.substr(0, 2 * kSegment), first + second);
+  EXPECT_EQ(socket_->connection->received_memory, 0u);
+  EXPECT_EQ(GoOn(), 2 * static_cast<int64_t>(kSegment));
+  EXPECT_EQ(memory_.substr(0, 2 * kSegment), first + second);
+  EXPECT_EQ(GoOn(), -EAGAIN);
+  EXPECT_FALSE(LevelIn());
+  EXPECT_EQ(landing().buffer.references, 0u);
+}
+
+TEST_F(LandingTest, AShortRunIsNoReasonToGuess) {
+  PeerSends(Text());
+  (void)Read(socket_);
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, ARunThatAnotherConnectionInterruptedIsNoReasonToGuess) {
+  Run();
+  const int other = 0;
+  landing().NoteText(&other, 1);
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, MemoryWithoutRoomForTheLongestFrameIsNotUsed) {
+  Run();
+  tcp().OpenLanding(*socket_->connection, Memory(), Landing::kLongestText - 1);
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TextBehindUnreadTextDoesNotLand) {
+  Run();
+  PeerSends(Text());
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TheEndOfTheStreamMayComeWithTheTextThatLands) {
+  Run();
+  Wait();
+  const std::string last = Text();
+  In(Peer(kTcpAck | kTcpFin, last));
+  EXPECT_EQ(landing().taken, kSegment);
+  EXPECT_EQ(GoOn(), static_cast<int64_t>(kSegment));
+  EXPECT_EQ(memory_.substr(0, kSegment), last);
+  EXPECT_EQ(GoOn(), 0);
+}
+
+struct Change {
+  const char* what;
+  void (*apply)(Seg& s);
+};
+
+class OtherSegment : public LandingTest, public ::testing::WithParamInterface<Change> {};
+
+TEST_P(OtherSegment, DoesNotLand) {
+  Run();
+  Seg segment = Peer(kTcpAck, Text());
+  GetParam().apply(segment);
+  Wait();
+  ASSERT_TRUE(landing().IsOpen());
+  In(segment);
+  EXPECT_FALSE(landing().IsOpen());
+  EXPECT_EQ(landing().taken, 0u);
+  EXPECT_EQ(landing().buffer.references, 0u);
+  tcp().CheckInvariants();
+}
+
+INSTANTIATE_TEST_SUITE_P(Landing, OtherSegment,
+                         ::testing::Values(Change{"Ahead", [](Seg& s) { s.sequence += 1; }},
+                                           Change{"Behind", [](Seg& s) { s.sequence -= 500; }},
+                                           Change{"Urgent", [](Seg& s) { s.flags |= kTcpUrgent; }},
+                                           Change{"Syn", [](Seg& s) { s.flags |= kTcpSyn; }},
+                                           Change{"Reset", [](Seg& s) { s.flags |= kTcpReset; }},
+                                           Change{"WithoutAck", [](Seg& s) { s.flags = 0; }},
+                                           Change{"AnotherPort",
+                                                  [](Seg& s) { s.source_port = 4999; }},
+                                           Change{"WithoutText", [](Seg& s) { s.payload.clear(); }},
+                                           Change{"Short",
+                                                  [](Seg& s) {
+                                                    s.payload.clear();
+                                                    s.options.has_timestamps = false;
+                                                  }}),
+                         [](const auto& info) { return info.param.what; });
+
+TEST_F(LandingTest, TextBehindALostSegmentIsBroughtHome) {
+  Run();
+  Wait();
+  const std::string first = Text(), second = Text();
+  corrupt_next_ = true;
+  PeerSends(first);
+  PeerSends(second);
+  EXPECT_EQ(landing().taken, 0u);
+  EXPECT_EQ(landing().buffer.references, 0u);
+  EXPECT_EQ(GoOn(), -EAGAIN);
+  memory_.assign(memory_.size(), '?');
+  peer_next_ -= 2 * kSegment;
+  PeerSends(first);
+  EXPECT_EQ(GoOn(), 2 * static_cast<int64_t>(kSegment));
+  EXPECT_EQ(memory_.substr(0, 2 * kSegment), first + second);
+}
+
+TEST_F(LandingTest, WithoutBuffersTextThatCannotStayIsLostAndComesAgain) {
+  Run();
+  Wait();
+  const std::string first = Text(), second = Text();
+  corrupt_next_ = true;
+  PeerSends(first);
+  std::vector<Buffer*> held;
+  while (Buffer* buffer = host().core().buffers.Allocate(BufferClass::kLarge)) {
+    held.push_back(buffer);
+  }
+  PeerSends(second);
+  for (Buffer* buffer : held) host().core().buffers.Release(buffer);
+  EXPECT_EQ(landing().buffer.references, 0u);
+  EXPECT_EQ(GoOn(), -EAGAIN);
+  peer_next_ -= 2 * kSegment;
+  PeerSends(first);
+  PeerSends(second);
+  EXPECT_EQ(GoOn(), 2 * static_cast<int64_t>(kSegment));
+  EXPECT_EQ(memory_.substr(0, 2 * kSegment), first + second);
+}
+
+TEST_F(LandingTest, AResetBehindTextThatHasLandedIsForTheNextCall) {
+  Run();
+  Wait();
+  PeerSends(Text());
+  In(Peer(kTcpReset));
+  EXPECT_EQ(GoOn(), static_cast<int64_t>(kSegment));
+  EXPECT_EQ(GoOn(), -ECONNRESET);
+}
+
+// One conversation with bursts of every length. (Windows may differ, and with them what is
+// acknowledged at once: text that has landed fills no buffer.)
+class Conversation : public LandingTest {
+ public:
+  explicit Conversation(bool land) {
+    Accept();
+    Run();
+    Random random(7);
+    for (int i = 0; i < 300; ++i) {
+      if (land) Wait();
+      for (uint64_t n = random.Next() % 6; n > 0; --n) PeerSends(Text(1 + random.Next() % 9000));
+      landed_ += landing().taken;
+      const int64_t got = GoOn();
+      results_.push_back(got);
+      if (got > 0) read_.append(memory_, 0, static_cast<size_t>(got));
+      if (random.Next() % 8 == 0) Advance(Duration::Milliseconds(50));
+    }
+    Advance(Duration::Milliseconds(500));
+    Acknowledge();
+  }
+  void TestBody() override {}
+  const std::vector<int64_t>& results() const { return results_; }
+  bool AllAcknowledged() const { return acknowledged_ == peer_next_; }
+  const std::string& read() const { return read_; }
+  uint64_t landed() const { return landed_; }
+
+ private:
+  std::string read_;
+  std::vector<int64_t> results_;
+  uint64_t landed_ = 0;
+};
+
+TEST(Landing, WhatIsReadIsTheSameWithoutIt) {
+  const Conversation with(true), without(false);
+  EXPECT_GT(with.landed(), with.read().size() / 2);
+  EXPECT_EQ(without.landed(), 0u);
+  EXPECT_EQ(with.read(), without.read());
+  EXPECT_EQ(with.results(), without.results());
+  EXPECT_TRUE(with.AllAcknowledged());
+}
+
+}  // namespace
+}  // namespace userstack::testing
