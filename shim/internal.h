@@ -15,6 +15,7 @@
 #include "backend/device.h"
 #include "shim/config.h"
 #include "shim/descriptors.h"
+#include "shim/reply_estimate.h"
 #include "shim/runtime.h"
 #include "shim/wait_estimate.h"
 
@@ -69,6 +70,7 @@ struct ThreadState {
   int doorbell = -1;
   pid_t tid = 0;
   WaitEstimate estimate;
+  ReplyEstimate replies;
   // Where its call wants text of that socket (Session::OfferMemory).
   Socket* landing_socket = nullptr;
   void* landing_memory = nullptr;
@@ -172,8 +174,8 @@ void LeaveStack();
 // many there were.
 size_t TakeInput(Instant now);
 size_t TakeOne(Instant now);
-// Lets the stack advance and puts out what it has.
-void Drain(Instant now);
+// Lets the stack advance and puts out what it has; `all`: what is held for more to follow too.
+void Drain(Instant now, bool all = true);
 // Says once what went wrong with the device. Not from a thread that has no stderr.
 void ReportProblem();
 void ReleaseSleeper(Sleeper* sleeper, Instant now);

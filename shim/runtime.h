@@ -72,6 +72,11 @@ class Session {
   // for them, if it thinks so and the pump is about to look. `certain`: another follows within this
   // very call, whatever the pump does.
   void HoldOutput(bool certain = false) { hold_ = certain ? Hold::kCertain : Hold::kIfKept; }
+  // Whether a short write on `connection` will probably be followed by its close at once, so that
+  // it may be held for that; and that it was written, and closed.
+  bool ExpectsClose() const;
+  void NoteWrite(const Description& connection);
+  void NoteClose(const Description& connection);
   // Sends what is queued now; for long calls (a blocking send of a gigabyte).
   void Flush();
 

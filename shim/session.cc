@@ -112,7 +112,10 @@ void EnsureDeadlineIsKept() {
 // sends the rest when the program stops calling. It looks so often only after it was asked to.
 bool MayHoldOutput(Instant now) {
   Shared& shared = *g_shared;
-  if (t_state.is_pump || shared.device_busy || !shared.stack->OutputMayWait(now)) return false;
+  if (t_state.is_pump || shared.device_busy) return false;
+  // A reply: its close is all but certain, so that a pump that looks at all is enough.
+  if (shared.stack->HoldsReply()) return shared.pump_state == PumpState::kTicking;
+  if (!shared.stack->OutputMayWait(now)) return false;
   Store(&shared.pump_hurry, now.nanoseconds);
   if (shared.pump_state == PumpState::kParked || shared.pump_state == PumpState::kAttending) {
     shared.pump_state = PumpState::kTicking;
@@ -262,15 +265,15 @@ size_t TakeOne(Instant now) {
   return TakeBatch(now, 1, &bytes);
 }
 
-void Drain(Instant now) {
+void Drain(Instant now, bool all) {
   Stack& stack = *g_shared->stack;
   stack.Advance(now);
   if (stack.ip().local_generation() != g_shared->local_generation) [[unlikely]] {
     TellAddresses(stack.ip());
   }
-  __atomic_store_n(&g_shared->output_held, false, __ATOMIC_RELAXED);
+  __atomic_store_n(&g_shared->output_held, !all, __ATOMIC_RELAXED);
   bool queued = false;
-  while (Frame* frame = stack.NextFrame(kWireInterface)) {
+  while (Frame* frame = stack.NextFrame(kWireInterface, all)) {
     const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
     if (result == backend::Device::Sent::kBusy) {
       stack.ReturnFrame(frame);
@@ -344,7 +347,9 @@ Session::Session(Look look) {
 Session::~Session() {
   if (failed_) return;
   const bool keep = hold_ == Hold::kCertain || (hold_ == Hold::kIfKept && MayHoldOutput(now_));
-  if (keep) {
+  if (keep && g_shared->stack->HoldsReply()) {
+    Drain(now_, false);
+  } else if (keep) {
     __atomic_store_n(&g_shared->output_held, true, __ATOMIC_RELAXED);
   } else {
     Drain(now_);
@@ -372,6 +377,14 @@ void Session::OfferMemory(Socket* socket, void* memory, size_t size) {
   t_state.landing_socket = socket;
   t_state.landing_memory = memory;
   t_state.landing_size = size;
+}
+
+bool Session::ExpectsClose() const { return t_state.replies.ExpectsClose(); }
+void Session::NoteWrite(const Description& connection) {
+  t_state.replies.NoteWrite(&connection, now_);
+}
+void Session::NoteClose(const Description& connection) {
+  t_state.replies.NoteClose(&connection, now_);
 }
 
 void Session::Flush() {

@@ -1,5 +1,6 @@
 #include "netstack/stack/stack.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -186,6 +187,7 @@ void Stack::Advance(Instant now) {
   now_ = now;
   // A device that takes no frame would leave it, and its deadline, in the past.
   if (udp_.BurstDeadline() <= now) udp_.FlushBurst(now);
+  if (tcp_.HeldUntil() <= now) tcp_.FlushHeldReply(now);
   for (int round = 0; round < kRoundsPerAdvance; ++round) {
     const bool fired = RunTimers(now);
     const bool looped = RunLoopback(now);
@@ -196,10 +198,10 @@ void Stack::Advance(Instant now) {
 
 Instant Stack::NextDeadline() const {
   if (ip_.HasLooped()) return now_;
-  return std::min(core_.timers.NextDeadline(), udp_.BurstDeadline());
+  return std::min({core_.timers.NextDeadline(), udp_.BurstDeadline(), tcp_.HeldUntil()});
 }
 
-Frame* Stack::NextFrame(uint16_t interface) {
+Frame* Stack::NextFrame(uint16_t interface, bool all) {
   Frame* frame = ip_.NextFrame(interface);
   if (frame != nullptr) return frame;
   // What has just left makes room: whoever waited for it may have more for this very turn.
@@ -207,7 +209,9 @@ Frame* Stack::NextFrame(uint16_t interface) {
     frame = ip_.NextFrame(interface);
     if (frame != nullptr) return frame;
   }
-  return udp_.FlushBurst(now_) ? ip_.NextFrame(interface) : nullptr;
+  const bool burst = udp_.FlushBurst(now_);
+  const bool reply = all && tcp_.FlushHeldReply(now_);
+  return burst || reply ? ip_.NextFrame(interface) : nullptr;
 }
 
 bool Stack::OutputMayWait(Instant now) const {
@@ -234,6 +238,7 @@ Status Stack::Bind(Socket& socket, const sockaddr* address, socklen_t length) {
 }
 Status Stack::Connect(Socket& socket, const sockaddr* address, socklen_t length, Instant now) {
   udp_.FlushBurst(now);
+  tcp_.FlushHeldReply(now);  // with AF_UNSPEC it resets
   return sockets_.Connect(socket, address, length, now);
 }
 Status Stack::Listen(Socket& socket, int backlog, Instant now) {
@@ -246,6 +251,8 @@ Result<size_t> Stack::Send(Socket& socket, const IoVector& data, int flags,
   if (socket.kind != SocketKind::kUdp) udp_.FlushBurst(now);
   return sockets_.Send(socket, data, flags, destination, destination_length, ancillary, now);
 }
+void Stack::HoldReply(Socket& socket, Instant now) { tcp_.HoldReply(*socket.tcp, now); }
+bool Stack::HoldsReply() const { return tcp_.HeldUntil() != Instant::Never(); }
 Result<SendSpace> Stack::ReserveSend(Socket& socket, size_t wanted, Instant now) {
   udp_.FlushBurst(now);
   return tcp_.ReserveSend(*socket.tcp, wanted, now);
@@ -274,9 +281,11 @@ Status Stack::SetOption(Socket& socket, int level, int name, const void* value, 
 }
 Status Stack::GetOption(Socket& socket, int level, int name, void* value, socklen_t* length,
                         Instant now) {
+  if (level == IPPROTO_TCP) tcp_.FlushHeldReply(now);  // TCP_INFO tells what was sent
   return sockets_.GetOption(socket, level, name, value, length, now);
 }
 Result<int> Stack::Ioctl(Socket& socket, unsigned long request, Instant now) {
+  if (request == SIOCOUTQNSD) tcp_.FlushHeldReply(now);
   return sockets_.Ioctl(socket, request, now);
 }
 bool Stack::HasUnacknowledged(const Socket& socket) const {

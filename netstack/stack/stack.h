@@ -51,8 +51,8 @@ class Stack {
   bool OutputMayWait(Instant now) const;
   // The next frame to put on `interface`, Ethernet header and all, or nullptr. The caller owns it:
   // it gives it back with core().frames.Release when the device has taken it, or with ReturnFrame
-  // (in reverse order) when the device refused.
-  Frame* NextFrame(uint16_t interface);
+  // (in reverse order) when the device refused. `all`: what is held for more to follow as well.
+  Frame* NextFrame(uint16_t interface, bool all = true);
   void ReturnFrame(Frame* frame);
 
   // A call of `socket` waits for text that the device is about to be asked for: the device may put
@@ -76,6 +76,11 @@ class Stack {
   // `destination` may be null. `ancillary` may be null.
   Result<size_t> Send(Socket& socket, const IoVector& data, int flags, const sockaddr* destination,
                       socklen_t destination_length, const Ancillary* ancillary, Instant now);
+  // A short reply was sent with MSG_MORE because the caller expects to close this stream at once:
+  // it waits for the FIN, to share a segment with it, until NextDeadline or until a driver asks for
+  // all frames.
+  void HoldReply(Socket& socket, Instant now);
+  bool HoldsReply() const;
   // A send whose bytes the caller puts into the stack's own memory, so that a file is read there
   // at once: room for `wanted` bytes at the most, and CommitSend with what became of it (0:
   // nothing) before any other call. For streams only; errors as Send's. A death in between leaves

@@ -11,6 +11,11 @@
 namespace userstack::tcp {
 namespace {
 
+// Linux acknowledges a conversation's first segments at once. One small segment by itself is
+// usually a request, whose reply takes the ACK along when it may wait this long: one segment and
+// one wake-up less, and too short for the sender's Nagle test or slow start to notice.
+constexpr Duration kReplyDelay = Duration::Microseconds(500);
+
 bool InQuickMode(const Connection& c) { return c.quick_acks > 0 && !c.ping_pong; }
 
 // Segments that came together are answered together, as those that GRO has merged are; a hole or a
@@ -71,7 +76,12 @@ void SendOwedAck(Context& context, Connection& c, Instant now) {
   const bool enough =
       waiting > c.receive_mss && (ReceivedBytes(c) < c.options.receive_low_water ||
                                   SelectReceiveWindow(c) >= RemainingReceiveWindow(c));
-  if (enough || InQuickMode(c) || c.ack_now || !c.reorder.empty()) {
+  const bool at_once = enough || c.ack_now || !c.reorder.empty();
+  if (!at_once && InQuickMode(c) && waiting < c.receive_mss && !c.receive.fin_received) {
+    DelayAck(context, c, kReplyDelay, now);
+    return;
+  }
+  if (at_once || InQuickMode(c)) {
     if (!PutOff(context, c, now)) SendAck(context, c, now);
     return;
   }
@@ -113,7 +123,7 @@ void AckAfterRead(Context& context, Connection& c, uint32_t copied, Instant now)
   if (c.ack_pending) {
     const bool pushed = c.ack_pushed > 1 || (c.ack_pushed == 1 && !c.ping_pong);
     due = c.receive.next - c.receive.acknowledged > c.receive_mss ||
-          (copied > 0 && pushed && c.received.empty());
+          (copied > 0 && pushed && c.received.empty() && !InQuickMode(c));
   }
   // A window update when the window has at least doubled.
   if (copied > 0 && !due && !c.receive.fin_received && !c.receive_shut) {
@@ -129,6 +139,10 @@ void AckAfterRead(Context& context, Connection& c, uint32_t copied, Instant now)
 
 void OnDelayedAckTimer(Context& context, Connection& c, Instant now) {
   if (!c.ack_pending) return;
+  if (InQuickMode(c)) {  // kReplyDelay
+    SendAck(context, c, now);
+    return;
+  }
   if (c.ping_pong) {
     // Nothing came to ride on: leave interactive mode, in which we deflated the delay.
     c.ping_pong = false;

@@ -14,6 +14,9 @@ Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, i
 // See Stack::ReserveSend and Stack::CommitSend.
 Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, Instant now);
 void CommitSend(Context& context, Connection& c, size_t filled, bool more, Instant now);
+// See Stack::HoldReply. FlushHeldReply: false when there was none.
+void HoldReply(Context& context, Connection& c, Instant now);
+bool FlushHeldReply(Context& context, Instant now);
 Result<size_t> ReceiveData(Context& context, Connection& c, const IoVector& data, int flags,
                            int* message_flags, Instant now);
 Status Shutdown(Context& context, Connection& c, int how, Instant now);

@@ -33,6 +33,7 @@ void QueueFin(Context& context, Connection& c, Instant now) {
       return;
   }
   c.send.fin_queued = true;
+  if (context.held_reply == &c) context.held_reply = nullptr;  // it goes with the FIN
   c.send.push = c.send.end;
   Output(context, c, now, PushMode::kForce);
 }
@@ -112,6 +113,7 @@ void Close(Context& context, Connection& c, Instant now) {
     if ((unread || no_linger) && NeedsReset(c.state)) {
       // RFC 2525 2.17: data that nobody will read is answered by RST.
       context.core->counters.Add(unread ? Counter::kTcpAbortOnClose : Counter::kTcpAbortOnData);
+      if (context.held_reply == &c) FlushHeldReply(context, now);
       Abort(context, c, 0, now);
     } else {
       QueueFin(context, c, now);

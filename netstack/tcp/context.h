@@ -55,6 +55,9 @@ struct Context {
   // More segments of the same turn follow, and the connection whose ACK waits for them.
   bool more_input = false;
   Connection* ack_later = nullptr;
+  // A short reply that is probably the last of its connection waits for the FIN, until then.
+  Connection* held_reply = nullptr;
+  Instant held_until;
   // RFC 5961 7: how many challenge ACKs may still be sent in this second.
   Instant challenge_second;
   uint32_t challenge_budget = 0;

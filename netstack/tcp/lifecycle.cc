@@ -123,6 +123,7 @@ void ReleaseIfDone(Context& context, Connection& c) {
   c.waiting_node.Unlink();
   c.all_node.Unlink();
   if (context.ack_later == &c) context.ack_later = nullptr;
+  if (context.held_reply == &c) context.held_reply = nullptr;
   if (c.orphan) --context.orphans;
   context.connections.Delete(&c);
 }

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include "netstack/tcp/acknowledge.h"
 #include "netstack/tcp/constants.h"
@@ -183,10 +184,12 @@ void MendTables(Context& context, const Connection** examined, Instant now) {
   context.more_input = false;
   context.ack_later = nullptr;
   CountPortsAndOrphans(context);
+  const Connection* const held = std::exchange(context.held_reply, nullptr);
   for (Connection* c = context.all.front(); c != nullptr;) {
     Connection* const next = context.all.Next(c);
     *examined = c;
     MendConnection(context, *c, now);
+    if (c == held) context.held_reply = c;
     if (c->state == State::kListen && c->listener != nullptr) {
       MendListener(context, *c->listener, now);
     }
@@ -198,6 +201,7 @@ void MendTables(Context& context, const Connection** examined, Instant now) {
 }
 
 void CondemnConnection(Context& context, Connection& c) {
+  if (context.held_reply == &c) context.held_reply = nullptr;
   for (Timer* timer : {&c.retransmit_timer, &c.delayed_ack_timer, &c.keep_alive_timer}) {
     context.core->timers.Disarm(timer);
   }

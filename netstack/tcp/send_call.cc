@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "netstack/tcp/calls.h"
 #include "netstack/tcp/output.h"
@@ -14,6 +15,8 @@ namespace {
 // A write goes in pieces of this size with output between them, so that the wire works while the
 // rest is copied.
 constexpr uint32_t kPiece = 2 * kLargeBufferBytes;
+// No reply waits longer for the close that is expected to follow it.
+constexpr Duration kLongestHold = Duration::Microseconds(50);
 // The last piece may overshoot the buffer by this much (Linux: by one skb), lest a nearly full
 // buffer cut writes into crumbs.
 constexpr uint32_t kOvershoot = 4096;
@@ -116,6 +119,19 @@ Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, In
   Push(context, c, now);
   PublishReadiness(context, c);
   return Status(EAGAIN);
+}
+
+void HoldReply(Context& context, Connection& c, Instant now) {
+  if (context.held_reply != &c) FlushHeldReply(context, now);
+  context.held_reply = &c;
+  context.held_until = now + kLongestHold;
+}
+
+bool FlushHeldReply(Context& context, Instant now) {
+  Connection* c = std::exchange(context.held_reply, nullptr);
+  if (c == nullptr) return false;
+  Push(context, *c, now);
+  return true;
 }
 
 void CommitSend(Context& context, Connection& c, size_t filled, bool more, Instant now) {

@@ -122,6 +122,10 @@ Result<size_t> Tcp::Send(Connection& c, const IoVector& data, int flags, Instant
   return SendData(context_, c, data, flags, now);
 }
 
+void Tcp::HoldReply(Connection& c, Instant now) { userstack::tcp::HoldReply(context_, c, now); }
+
+bool Tcp::FlushHeldReply(Instant now) { return userstack::tcp::FlushHeldReply(context_, now); }
+
 Result<SendSpace> Tcp::ReserveSend(Connection& c, size_t wanted, Instant now) {
   return userstack::tcp::ReserveSend(context_, c, wanted, now);
 }

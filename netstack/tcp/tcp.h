@@ -46,6 +46,12 @@ class Tcp {
   // See Stack::ReserveSend.
   Result<SendSpace> ReserveSend(Connection& connection, size_t wanted, Instant now);
   void CommitSend(Connection& connection, size_t filled, bool more, Instant now);
+  // See Stack::HoldReply. HeldUntil: never when none is.
+  void HoldReply(Connection& connection, Instant now);
+  bool FlushHeldReply(Instant now);
+  Instant HeldUntil() const {
+    return context_.held_reply != nullptr ? context_.held_until : Instant::Never();
+  }
   // 0: end of stream. *message_flags gets MSG_* (MSG_OOB on urgent reads).
   Result<size_t> Receive(Connection& connection, const IoVector& data, int flags,
                          int* message_flags, Instant now);

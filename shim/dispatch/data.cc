@@ -13,6 +13,9 @@ namespace {
 // Flags that are the shim's business and mean nothing to the stack.
 constexpr int kOwnFlags = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
 
+// A reply that is held for the FIN: one segment.
+constexpr size_t kLongestReply = 1024;
+
 bool IsStream(const Socket& socket) { return socket.kind == SocketKind::kTcp; }
 
 // An error or an end that the next call has to report: a call that has moved bytes stops here,
@@ -42,6 +45,18 @@ long SendStream(SocketCall& call, const IoVector& data, int flags, bool nonblock
   const long result =
       Repeat(call, kWaitWritable, nonblocking, call.description().send_timeout, attempt, &sent);
   return result < 0 && sent != 0 ? static_cast<long>(sent) : result;
+}
+
+// The same, and when the thread's habit is to close after a short write, that waits for the FIN.
+long SendReply(SocketCall& call, const IoVector& data, int flags, bool nonblocking) {
+  const bool hold = flags == 0 && call.session().ExpectsClose() && data.Total() <= kLongestReply;
+  const long result = SendStream(call, data, hold ? MSG_MORE : flags, nonblocking);
+  call.session().NoteWrite(call.description());
+  if (hold && result > 0) {
+    call.stack().HoldReply(call.socket(), call.now());
+    call.session().HoldOutput();
+  }
+  return result;
 }
 
 // MSG_WAITALL on a stream: all of it, unless the stream ends, fails, reaches the urgent mark, or
@@ -106,7 +121,7 @@ long SendData(SocketCall& call, const IoVector& data, int flags, const Destinati
   const bool nonblocking = call.description().nonblocking || (flags & MSG_DONTWAIT) != 0;
   const int stack_flags = flags & ~kOwnFlags;
   if (IsStream(socket) && (flags & MSG_FASTOPEN) == 0) {
-    return SendStream(call, data, stack_flags, nonblocking);
+    return SendReply(call, data, stack_flags, nonblocking);
   }
   const auto attempt = [&]() -> long {
     const Result<size_t> result = call.stack().Send(socket, data, stack_flags, destination.address,

@@ -55,6 +55,7 @@ void Forget(int fd) {
     SocketCall call(fd);
     if (call.status() == -ENETDOWN) return;
     if (call.status() == 0) {
+      call.session().NoteClose(call.description());
       LingeringClose(call).Wait();
       if (!call.session().failed()) Remove(CurrentProcess(), fd, call.now());
       return;

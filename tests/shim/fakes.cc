@@ -204,7 +204,8 @@ bool Stack::OutputMayWait(Instant now) const {
   return !state.output.empty() && now < state.hold_until;
 }
 
-Frame* Stack::NextFrame(uint16_t) { return State(this).output.PopFront(); }
+bool Stack::HoldsReply() const { return false; }
+Frame* Stack::NextFrame(uint16_t, bool) { return State(this).output.PopFront(); }
 void Stack::ReturnFrame(Frame* frame) { State(this).output.PushFront(frame); }
 
 Result<Socket*> Stack::CreateSocket(int, int, int) { return State(this).sockets.New(); }

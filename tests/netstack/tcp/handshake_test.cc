@@ -43,6 +43,7 @@ TEST_F(Handshake, CarriesDataAndAcknowledges) {
   TcpHost::Socket* s = AcceptOne();
   PeerSends("hello");
   EXPECT_EQ(Read(s), "hello");
+  Advance(Duration::Milliseconds(1));
   EXPECT_EQ(Out().acknowledgment, kPeerInitial + 6);
   EXPECT_EQ(Write(s, "world"), 5);
   const Seg data = Out();
@@ -230,6 +231,7 @@ TEST_F(Handshake, DataOnTheAckThatEndsTheHandshakeIsTaken) {
   ack.options.timestamp_echo_reply = answer.options.timestamp_value;
   ack.payload = "GET /";
   In(ack);
+  Advance(Duration::Milliseconds(1));
   EXPECT_EQ(Out().acknowledgment, kPeerInitial + 6);
 }
 

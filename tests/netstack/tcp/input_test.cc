@@ -232,6 +232,32 @@ TEST_F(Input, AnAckRidesOnTheReply) {
   EXPECT_FALSE(HasOut());
 }
 
+TEST_F(Input, TheAckOfAFirstSmallSegmentRidesOnTheReply) {
+  TcpHost::Socket* s = AcceptOne();
+  PeerSends("request");
+  Read(s);
+  EXPECT_FALSE(HasOut());
+  Write(s, "reply");
+  EXPECT_EQ(Out().acknowledgment, peer_next_);
+  EXPECT_FALSE(HasOut());
+  Advance(Duration::Milliseconds(1));
+  EXPECT_FALSE(HasOut());
+}
+
+TEST_F(Input, TheAckOfAFirstSmallSegmentThatGetsNoReplyIsHalfAMillisecondLate) {
+  TcpHost::Socket* s = AcceptOne();
+  PeerSends("half a request, which Nagle's test holds the rest of");
+  Advance(Duration::Microseconds(400));
+  EXPECT_FALSE(HasOut());
+  Advance(Duration::Microseconds(600));
+  EXPECT_EQ(Out().acknowledgment, peer_next_);
+  // A full segment is answered at once: its sender may be in slow start.
+  PeerSends(std::string(1448, 'x'));
+  EXPECT_TRUE(HasOut());
+  SkipOut();
+  Read(s);
+}
+
 TEST_F(Input, SmallSegmentsDoNotHoardMemory) {
   TcpHost::Socket* s = AcceptOne();
   const uint64_t before = host().core().buffers.bytes_in_use();

@@ -171,6 +171,7 @@ TEST_F(Listening, ACookieIsGoodAfterALateCopyOfItsSynBeganAHandshake) {
   ASSERT_TRUE(Begin(3000, &late));
   ASSERT_NE(late.sequence, cookie.sequence);
   In(AckOf(cookie, "request"));
+  Advance(Duration::Milliseconds(1));
   EXPECT_FALSE(Out().Has(kTcpReset));
   TcpHost::Socket* s = host().Accept(l, now());
   ASSERT_NE(s, nullptr);
