@@ -49,7 +49,6 @@
         .hidden userstack_guest_run, userstack_guest_leave, userstack_guest_signal
         .hidden userstack_guest_put_off, userstack_guest_requeue, userstack_guest_special
         .hidden userstack_guest_terminate, userstack_guest_handlers, userstack_rewrite_vectors
-        .hidden userstack_guest_calls_begin, userstack_guest_calls_end
 
         .globl  userstack_guest_entry
         .type   userstack_guest_entry, @function
@@ -246,16 +245,10 @@ userstack_guest_entry:
         xor     %edx, %edx
         mov     $8, %r10d
         mov     $SYS_RT_SIGPROCMASK, %eax
-        .globl  userstack_guest_calls_begin, userstack_guest_calls_end
-userstack_guest_calls_begin:
-        movb    $0, %gs:SELECTOR
         syscall                         /* handlers run here */
         add     $D_MASK, %rsi
         mov     $SYS_RT_SIGPROCMASK, %eax
-        movb    $0, %gs:SELECTOR
         syscall                         /* and here */
-userstack_guest_calls_end:
-        movb    $1, %gs:SELECTOR
         movq    $0, D_BUSY-D_MASK(%rsi)
         mov     D_RAX-D_MASK(%rsi), %rax
         mov     D_RDI-D_MASK(%rsi), %rdi

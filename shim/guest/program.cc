@@ -85,6 +85,7 @@ class Reader {
     }
     if (program_.segments.empty()) return Corrupt("it has nothing to load");
     if (!CheckEntry()) return Corrupt("its entry is in no code");
+    program_.unwind = rewrite::FindSection(bytes_, size_, ".eh_frame");
     Classify(file.e_type);
   }
 

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shim/rewrite/image.h"
+
 namespace userstack::shim::guest {
 
 // A list of a fixed size: programs are looked at in children of fork, which must not allocate.
@@ -46,8 +48,9 @@ struct Program {
   uint64_t end = 0;
   uint64_t headers = 0;  // address of the program headers in memory; 0: not loaded
   uint64_t headers_offset = 0;
-  Headers segments;  // PT_LOAD, ascending
-  Headers all;       // every program header
+  Headers segments;         // PT_LOAD, ascending
+  Headers all;              // every program header
+  rewrite::Section unwind;  // .eh_frame, which no program header tells; empty: unknown
   const char* interpreter =
       nullptr;  // of kDynamic and kScript: in the file's bytes, not terminated
   size_t interpreter_size = 0;

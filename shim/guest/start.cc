@@ -145,12 +145,13 @@ void Rewrite(const char* path, uint64_t base, const Program& program) {
   rewrite::DetectVectors();
   rewrite::Image image = rewrite::Image::Mapped(base, program.all.data(), program.all.size());
   image.MarkWhole();
-  const ProgramSites sites = RewriteProgram(base, image, path, userstack_guest_entry);
-  if (sites.left == 0 || BeginTrapping(sites.trampolines, sites.trampolines_size)) return;
+  image.SetUnwindSection(program.unwind);
+  const unsigned left = RewriteProgram(base, image, path, userstack_guest_entry);
+  if (left == 0 || BeginTrapping()) return;
   Log(LogLevel::kError,
       "%.300s cannot be run: %u of its system calls cannot be rewritten, and this kernel has no "
       "Syscall User Dispatch",
-      path, sites.left);
+      path, left);
   RawSyscall(SYS_exit_group, kCannotRun);
 }
 

@@ -21,9 +21,9 @@ bool IsLauncher();
 // Of a thread that is about to run the guest: all but where it begins.
 void InitializeThread(GuestThread* thread);
 
-// trap.cc: Syscall User Dispatch, for what cannot be rewritten beforehand. The calls of the
-// trampolines, `size` bytes, do not trap. False: this kernel has none.
-bool BeginTrapping(uint64_t trampolines, uint64_t size);
+// trap.cc: Syscall User Dispatch, for what cannot be rewritten beforehand. The library's own calls,
+// which are those of trampolines too, do not trap. False: this kernel has none.
+bool BeginTrapping();
 void TrapInThisThread(GuestThread* thread);
 
 }  // namespace userstack::shim::guest

@@ -126,9 +126,6 @@ void userstack_guest_run(const userstack::shim::guest::Frame* frame,
 [[noreturn]] void userstack_guest_leave(userstack::shim::guest::GuestThread* thread);
 // The kernel's handler for every signal that the guest handles.
 void userstack_guest_signal(int signal, siginfo_t* info, void* context);
-// Where the deliveries' own system calls are, from begin to end.
-extern const char userstack_guest_calls_begin[];
-extern const char userstack_guest_calls_end[];
 
 // Called by entry.S. General registers only, without FS:
 bool userstack_guest_concerns(long number, const long* arguments);

@@ -20,7 +20,7 @@ using backend::SystemCall;
 constexpr char kMagic[8] = {'u', 's', 'r', 's', 'i', 't', 'e', 's'};
 // Changes with Site, and with what the finder believes or chooses. It is in the file's name too, so
 // that libraries of two versions may share a directory.
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 4;
 constexpr size_t kMaxSites = 1 << 16;
 
 struct Header {

@@ -1,4 +1,4 @@
-// Image: see image.h. Program headers only: sections need not be in memory, and may lie.
+// Image: see image.h. Program headers, but for where unwind tables lie that have none.
 #include "shim/rewrite/image.h"
 
 #include <cstring>
@@ -11,6 +11,37 @@ constexpr uint32_t kGoBuildId = 4;  // a note of the name "Go"
 constexpr uint64_t Align4(uint64_t value) { return (value + 3) & ~uint64_t{3}; }
 
 }  // namespace
+
+Section FindSection(const uint8_t* bytes, size_t size, const char* name) {
+  Elf64_Ehdr file;
+  if (size < sizeof file) return {};
+  memcpy(&file, bytes, sizeof file);
+  const auto holds = [size](uint64_t offset, uint64_t length) {
+    return offset <= size && size - offset >= length;
+  };
+  if (file.e_shentsize != sizeof(Elf64_Shdr) || file.e_shstrndx >= file.e_shnum ||
+      !holds(file.e_shoff, uint64_t{file.e_shnum} * sizeof(Elf64_Shdr))) {
+    return {};
+  }
+  const auto header = [&](unsigned index) {
+    Elf64_Shdr section;
+    memcpy(&section, bytes + file.e_shoff + index * sizeof section, sizeof section);
+    return section;
+  };
+  const Elf64_Shdr names = header(file.e_shstrndx);
+  if (!holds(names.sh_offset, names.sh_size)) return {};
+  const size_t length = strlen(name) + 1;
+  for (unsigned i = 0; i < file.e_shnum; ++i) {
+    const Elf64_Shdr section = header(i);
+    if ((section.sh_flags & SHF_ALLOC) == 0 || section.sh_name >= names.sh_size ||
+        names.sh_size - section.sh_name < length) {
+      continue;
+    }
+    if (memcmp(bytes + names.sh_offset + section.sh_name, name, length) != 0) continue;
+    return {section.sh_addr, section.sh_size};
+  }
+  return {};
+}
 
 void Image::Add(const Elf64_Phdr& header, const uint8_t* bytes, uint64_t size) {
   const bool readable = (header.p_flags & PF_R) != 0;
@@ -61,6 +92,7 @@ bool Image::FromFile(const uint8_t* bytes, size_t size, Image* image) {
       if (header.p_type == PT_NOTE) image->ReadNotes(header.p_vaddr, header.p_filesz);
     }
   }
+  image->unwind_section_ = FindSection(bytes, size, ".eh_frame");
   return true;
 }
 

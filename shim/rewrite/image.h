@@ -20,6 +20,16 @@ struct Segment {
   bool executable = false;
 };
 
+// What a section header says; empty: there is none.
+struct Section {
+  uint64_t address = 0;
+  uint64_t size = 0;
+};
+
+// The section `name` of an ELF file of x86-64 whose bytes these are. Sections are for linkers, and
+// may be missing or lie.
+Section FindSection(const uint8_t* bytes, size_t size, const char* name);
+
 struct BuildId {
   static constexpr size_t kMaxSize = 32;
   uint8_t size = 0;  // 0: the object has none
@@ -42,7 +52,10 @@ class Image {
 
   const Segment* segments() const { return segments_; }
   unsigned segment_count() const { return segment_count_; }
-  uint64_t unwind_header() const { return unwind_header_; }  // .eh_frame_hdr; 0: none
+  uint64_t unwind_header() const { return unwind_header_; }          // .eh_frame_hdr; 0: none
+  const Section& unwind_section() const { return unwind_section_; }  // .eh_frame; empty: unknown
+  // A mapped object does not tell: who has its file says it.
+  void SetUnwindSection(const Section& section) { unwind_section_ = section; }
   const BuildId& build_id() const { return build_id_; }
   bool is_go() const { return is_go_; }
   // A static program: there is no libc underneath whose symbols we have, and what is not proved to
@@ -64,6 +77,7 @@ class Image {
   Segment segments_[kMaxSegments];
   unsigned segment_count_ = 0;
   uint64_t unwind_header_ = 0;
+  Section unwind_section_;
   uint64_t end_ = 0;
   uint64_t base_ = 0;
   bool is_go_ = false;

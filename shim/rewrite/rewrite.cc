@@ -125,18 +125,18 @@ class Rewriting {
 
   bool HasRewritten() const { return rewritten_ != 0; }
 
-  ProgramSites Program(uintptr_t base, const Image& image, const char* name, void (*entry)()) {
+  unsigned Program(uintptr_t base, const Image& image, const char* name, void (*entry)()) {
     Object object;
     object.base = base;
     object.name = name;
     object.image = image;
     std::vector<Site> sites;
-    if (!FindIn(&object, &sites)) return {1};
+    if (!FindIn(&object, &sites)) return 1;
     const rewrite::PatchResult result =
         rewrite::PatchSites(base, image, sites.data(), sites.size(), entry);
     Log(LogLevel::kInfo, "rewrote %u system calls of %.200s; left %u alone", result.rewritten, name,
         result.left);
-    return {result.left, result.trampolines.memory, result.trampolines.size};
+    return result.left;
   }
 
   // Rewrites what is new in the loader's list, and forgets what is gone.
@@ -379,8 +379,8 @@ void RewriteEverything() {
 
 }  // namespace
 
-ProgramSites RewriteProgram(uintptr_t base, const rewrite::Image& image, const char* name,
-                            void (*entry)()) {
+unsigned RewriteProgram(uintptr_t base, const rewrite::Image& image, const char* name,
+                        void (*entry)()) {
   return Everything().Program(base, image, name, entry);
 }
 

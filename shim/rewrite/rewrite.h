@@ -20,13 +20,9 @@ void RewriteAtLoad();
 extern std::atomic<bool> g_libc_is_rewritten;
 
 // A static program that has been loaded at `base` (guest/): its calls come to `entry`.
-struct ProgramSites {
-  unsigned left = 0;  // places that are or may be system calls, and were not rewritten
-  uint64_t trampolines = 0;
-  uint64_t trampolines_size = 0;
-};
-ProgramSites RewriteProgram(uintptr_t base, const rewrite::Image& image, const char* name,
-                            void (*entry)());
+// Returns how many places are or may be system calls and were not rewritten.
+unsigned RewriteProgram(uintptr_t base, const rewrite::Image& image, const char* name,
+                        void (*entry)());
 
 // Code with stacks of its own (Go) is loaded: new threads get one for its calls (hooks/threads.cc).
 extern std::atomic<bool> g_threads_need_stacks;

@@ -1,6 +1,8 @@
 // Unwind table: see unwind_table.h.
 #include "shim/rewrite/unwind_table.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 namespace userstack::shim::rewrite {
@@ -16,7 +18,6 @@ constexpr uint8_t kRelative = 0x70;
 constexpr uint8_t kPcRelative = 0x10;
 constexpr uint8_t kIndirect = 0x80;
 constexpr uint8_t kTableEncoding = 0x3b;  // relative to the header, signed 4 bytes
-constexpr size_t kEntrySize = 8;
 constexpr uint64_t kLargestEntry = 1 << 20;
 constexpr uint64_t kLargestFunction = 1 << 26;
 
@@ -28,6 +29,7 @@ class Reader {
 
   bool ok() const { return ok_; }
   uint64_t address() const { return address_; }
+  uint64_t left() const { return left_; }
   void Skip(uint64_t size) { Take(size); }
 
   template <typename T>
@@ -117,33 +119,66 @@ struct UnwindTable::Common {
 };
 
 bool UnwindTable::Open(const Image& image, UnwindTable* table) {
+  table->image_ = &image;
+  return image.unwind_header() != 0 ? table->OpenHeader(image) : table->OpenSection(image);
+}
+
+bool UnwindTable::OpenHeader(const Image& image) {
   const uint64_t header = image.unwind_header();
   constexpr uint64_t kFixed = 12;  // version, three encodings, .eh_frame's place, the count
-  const uint8_t* bytes = header == 0 ? nullptr : image.At(header, kFixed);
+  const uint8_t* bytes = image.At(header, kFixed);
   if (bytes == nullptr || bytes[0] != 1) return false;
   if ((bytes[1] & kFormat) != kSigned4 || bytes[2] != kUnsigned4 || bytes[3] != kTableEncoding) {
     return false;
   }
-  memcpy(&table->count_, bytes + 8, sizeof table->count_);
-  table->entries_ = image.At(header + kFixed, uint64_t{table->count_} * kEntrySize);
-  table->image_ = &image;
-  table->header_ = header;
-  return table->entries_ != nullptr && table->count_ != 0;
+  memcpy(&count_, bytes + 8, sizeof count_);
+  entries_ = image.At(header + kFixed, uint64_t{count_} * sizeof(Pair));
+  header_ = header;
+  return entries_ != nullptr && count_ != 0;
+}
+
+// One entry after the other, sorted as a linker would have.
+bool UnwindTable::OpenSection(const Image& image) {
+  const Section& section = image.unwind_section();
+  if (section.size == 0 || image.At(section.address, section.size) == nullptr) return false;
+  header_ = section.address;
+  uint64_t at = section.address;
+  const uint64_t end = section.address + section.size;
+  for (uint64_t begin = 0; at < end; at = begin) {
+    const Reader reader = OpenEntry(image, at, &begin);
+    if (!reader.ok()) break;  // the last has no length
+    Function function;
+    const auto start = [&] { return static_cast<int64_t>(function.start - header_); };
+    if (ReadEntry(at, &function) && start() == static_cast<int32_t>(start())) {
+      sorted_.push_back({static_cast<int32_t>(start()), static_cast<int32_t>(at - header_)});
+    }
+    begin += reader.left();
+  }
+  std::sort(sorted_.begin(), sorted_.end(),
+            [](const Pair& a, const Pair& b) { return a.start < b.start; });
+  count_ = static_cast<uint32_t>(sorted_.size());
+  return count_ != 0;
+}
+
+int32_t UnwindTable::Field(uint32_t index, size_t field) const {
+  const auto* entries =
+      entries_ != nullptr ? entries_ : reinterpret_cast<const uint8_t*>(sorted_.data());
+  int32_t value = 0;
+  memcpy(&value, entries + index * sizeof(Pair) + field, sizeof value);
+  return value;
 }
 
 bool UnwindTable::FunctionBefore(uint64_t address, Function* function) const {
   const auto at = [&](uint32_t index, size_t field) {
-    int32_t value = 0;
-    memcpy(&value, entries_ + index * kEntrySize + field, sizeof value);
-    return header_ + static_cast<uint64_t>(static_cast<int64_t>(value));
+    return header_ + static_cast<uint64_t>(static_cast<int64_t>(Field(index, field)));
   };
   uint32_t low = 0;
   uint32_t high = count_;
   while (high - low > 1) {
     const uint32_t middle = low + (high - low) / 2;
-    (at(middle, 0) <= address ? low : high) = middle;
+    (at(middle, offsetof(Pair, start)) <= address ? low : high) = middle;
   }
-  return ReadEntry(at(low, 4), function) && address >= function->start;
+  return ReadEntry(at(low, offsetof(Pair, entry)), function) && address >= function->start;
 }
 
 bool UnwindTable::FunctionAt(uint64_t address, Function* function) const {

@@ -241,6 +241,51 @@ TEST(UnwindTable, KnowsWhereFunctionsBeginAndEnd) {
   EXPECT_FALSE(table.FunctionAt(elf.functions[1] + 9, &function));
 }
 
+// Static programs at a fixed address come without the linker's sorted table.
+TEST(UnwindTable, IsTheSameFromItsSectionAlone) {
+  const std::vector<uint8_t> file = ReadWhole("/lib/x86_64-linux-gnu/libc.so.6");
+  if (file.empty()) GTEST_SKIP() << "no libc there";
+  std::vector<uint8_t> bare = file;
+  Elf64_Ehdr header;
+  memcpy(&header, bare.data(), sizeof header);
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
+    uint8_t* segment = bare.data() + header.e_phoff + i * sizeof(Elf64_Phdr);
+    uint32_t type = 0;
+    memcpy(&type, segment, sizeof type);
+    if (type == PT_GNU_EH_FRAME) memset(segment, 0, sizeof type);  // PT_NULL
+  }
+  Image sorted_image, bare_image;
+  UnwindTable sorted, section;
+  ASSERT_TRUE(Image::FromFile(file.data(), file.size(), &sorted_image));
+  ASSERT_TRUE(Image::FromFile(bare.data(), bare.size(), &bare_image));
+  ASSERT_EQ(bare_image.unwind_header(), 0u);
+  ASSERT_TRUE(UnwindTable::Open(sorted_image, &sorted));
+  ASSERT_TRUE(UnwindTable::Open(bare_image, &section));
+  EXPECT_GT(section.size(), 1000u);
+  for (uint64_t address = 0; address < sorted_image.end(); address += 16) {
+    Function one, other;
+    const bool known = sorted.FunctionAt(address, &one);
+    ASSERT_EQ(known, section.FunctionAt(address, &other)) << std::hex << address;
+    if (!known) continue;
+    ASSERT_EQ(one.start, other.start);
+    ASSERT_EQ(one.size, other.size);
+  }
+}
+
+TEST(UnwindTable, ASectionThatLiesIsNotRead) {
+  const SmallElf elf = MakeSmallElf({{Code(40, 0x90), false, false}});
+  Image image;
+  ASSERT_TRUE(Image::FromFile(elf.bytes.data(), elf.bytes.size(), &image));
+  EXPECT_EQ(FindSection(elf.bytes.data(), elf.bytes.size(), ".eh_frame").size, 0u) << "it has none";
+  Image bare;
+  UnwindTable table;
+  for (const Section& section : {Section{0, 0}, Section{~uint64_t{0} - 8, 64},
+                                 Section{elf.functions[0], 40}, Section{0x400000, ~uint64_t{0}}}) {
+    bare.SetUnwindSection(section);
+    EXPECT_FALSE(UnwindTable::Open(bare, &table));
+  }
+}
+
 TEST(GoTable, TellsTheFinderWhereFunctionsBegin) {
   const Code exit = {0xb8, 231, 0, 0, 0};
   const SmallElf elf = MakeSmallGo({{Join({kLoadSocket, kSyscall, kReturn}), false, false},
