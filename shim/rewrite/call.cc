@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 
 #include "shim/dispatch/dispatch.h"
@@ -54,6 +55,29 @@ bool IsKernelWait(long number, const long* a) {
   return waits && CurrentMode() == Mode::kStack && !IsOurs(static_cast<int>(a[0]));
 }
 
+// The sleep itself. A signal that comes to a guest after its call was made and before it sleeps is
+// put off (guest/bare.cc): it zeroes the timeout, so that the handler runs at once.
+long SleepInKernel(long number, const long* a) {
+  constexpr long kForever = 1L << 40;  // seconds
+  ThreadState& state = t_state;
+  const auto timeout = static_cast<int>(a[3]);
+  timespec sleep{kForever, 0};
+  if (timeout >= 0) sleep = {timeout / 1000, timeout % 1000 * 1'000'000L};
+  state.sleep_timeout = &sleep;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const bool masks = number == SYS_epoll_pwait;
+  long count = -EINTR;
+  if (!state.leaves_for_handlers) {
+    count = RawSyscall(SYS_epoll_pwait2, a[0], a[1], a[2], Word(&sleep), masks ? a[4] : 0,
+                       masks ? a[5] : 0);
+  }
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  state.sleep_timeout = nullptr;
+  if (count == -ENOSYS || count == -EPERM)
+    return RawSyscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  return count == 0 && state.leaves_for_handlers ? -EINTR : count;
+}
+
 // A wait in the kernel during which the instance may become the stack's too, as the hooks of epoll
 // have it: then the events of the upgrade are dropped, and both halves are waited on.
 long WaitOnKernel(long number, const long* a, bool* handled) {
@@ -67,7 +91,7 @@ long WaitOnKernel(long number, const long* a, bool* handled) {
   {
     const KernelSleep sleep(epoll);
     if (!IsOurs(epoll)) {
-      const long count = RawSyscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+      const long count = SleepInKernel(number, a);
       if (!IsOurs(epoll) || count < 0) return count;
       const int kept = DropKicks(events, static_cast<int>(count));
       if (kept != 0 || count == 0) return kept;
