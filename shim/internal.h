@@ -220,7 +220,7 @@ Process* NewProcess(pid_t pid);
 uint64_t StartTimeOf(pid_t pid);  // 0: unknown
 // The main thread has ended by pthread_exit and all others but one have ended too.
 bool IsLastThread();
-bool IsStopped(pid_t pid);  // by SIGSTOP or a tracer
+bool CannotRun(pid_t thread);  // stopped, by SIGSTOP or a tracer, or dead
 // With the lock: records of live processes, those reserved for children being forked included.
 unsigned AttachedProcesses();
 void ReapProcess(Process& process, Instant now);

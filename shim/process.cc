@@ -151,10 +151,11 @@ uint64_t StartTimeOf(pid_t pid) {
   return field == nullptr ? 0 : strtoull(field, nullptr, 10);
 }
 
-bool IsStopped(pid_t pid) {
+bool CannotRun(pid_t thread) {
   char buffer[1024];
-  const char* field = StatAfterName(pid, buffer);
-  return field != nullptr && (*field == 'T' || *field == 't');
+  const char* field = StatAfterName(thread, buffer);
+  if (field != nullptr) return strchr("TtZXx", *field) != nullptr;
+  return StatAfterName(g_local.pid, buffer) != nullptr;  // else there is no /proc to ask
 }
 
 bool IsLastThread() {

@@ -226,9 +226,11 @@ Instant Pump::Attend(Instant now) {
 
 // Another thread sleeps on the device.
 Instant Pump::Observe(Instant now) {
-  const pid_t pid = g_shared->attendant->pid;
-  if (pid != g_local.pid && IsStopped(pid)) {
-    SetAttendant(nullptr);  // it cannot; the next turn attends
+  const Sleeper& attendant = *g_shared->attendant;
+  if (attendant.pid != g_local.pid && CannotRun(attendant.tid)) {
+    // The next turn attends. The dead are not only those that are watched: a successor has no
+    // record.
+    SetAttendant(nullptr);
     return now;
   }
   if (quiet_ticks_ < kQuietTicksBeforeParking) return NextTick(now);

@@ -347,11 +347,11 @@ long Waiting::Sleep(const SleepPlan& plan) {
   return plan.use_poll ? result : 0;
 }
 
-// A follower that nobody woke: is the attendant's process stopped? Then somebody else attends.
+// A follower that nobody woke: is the attendant stopped, or dead? Then somebody else attends.
 void Waiting::SuspectAttendant(const SleepPlan& plan) {
   const Sleeper* attendant = g_shared->attendant;
   if (attendant == nullptr || attendant->pid == g_local.pid) return;
-  if (session_.now() < plan.wake_at || !IsStopped(attendant->pid)) return;
+  if (session_.now() < plan.wake_at || !CannotRun(attendant->tid)) return;
   SetAttendant(nullptr);
 }
 

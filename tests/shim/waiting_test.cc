@@ -1,6 +1,7 @@
 // Sleeping and waking over threads and processes: no wake-up is lost, whoever sends it and however
 // the sleeper sleeps.
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -274,6 +275,33 @@ uint64_t SleepsOf(pid_t tid) {
     if (word == "voluntary_ctxt_switches:" && file >> count) break;
   }
   return count;
+}
+
+// As a successor that was killed after a newcomer joined: it has no record, so nobody hears of its
+// end.
+TEST(Waiting, ADeadAttendantIsReplaced) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    const pid_t dead = fork();
+    if (dead == 0) _exit(0);
+    for (const bool reaped : {false, true}) {
+      siginfo_t info;
+      EXPECT_EQ(waitid(P_PID, static_cast<id_t>(dead), &info, WEXITED | (reaped ? 0 : WNOWAIT)), 0);
+      Session session;
+      Shared& shared = CurrentShared();
+      Sleeper* ghost = shared.sleepers.New();
+      ghost->pid = ghost->tid = dead;
+      shared.all_sleepers.PushBack(ghost);
+      __atomic_store_n(&shared.attendant, ghost, __ATOMIC_RELEASE);
+      ChannelWatch watch(session, 32);
+      Wire(name).Send(32);
+      EXPECT_EQ(watch.Await(reaped ? 2 : 1, In(kPatience)), WaitResult::kStackReady);
+      EXPECT_NE(shared.attendant, ghost);
+    }
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
 }
 
 // A thread that waits for something rare attends the device first; what comes is for another. It
