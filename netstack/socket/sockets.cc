@@ -258,12 +258,15 @@ Result<int> Sockets::Ioctl(Socket& socket, unsigned long request, Instant) {
                                               : tcp_->BytesUnsent(*socket.tcp));
 }
 
-// One without its transport has no descriptor yet: nobody knows of it.
+// One without its transport has no descriptor yet, and one whose transport is closed has none any
+// more: nobody knows of it.
 void Sockets::Mend() {
   uint32_t count = 0;
   for (Socket* s = all_.front(); s != nullptr;) {
     Socket* const next = all_.Next(s);
-    if (s->tcp == nullptr && s->udp == nullptr && s->raw == nullptr) {
+    const DatagramSocket* datagram = Datagram(*s);
+    const bool is_closed = datagram != nullptr && datagram->pollable != &s->pollable;
+    if ((s->tcp == nullptr && s->udp == nullptr && s->raw == nullptr) || is_closed) {
       s->node.Unlink();
     } else {
       ++count;

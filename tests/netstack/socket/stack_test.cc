@@ -191,6 +191,17 @@ TEST_F(Mending, MakesAnewWhatTheListsCanTell) {
   Close(&pair.server);
 }
 
+TEST_F(Mending, ForgetsASocketWhoseEndpointWasClosedAlready) {
+  Sock udp = Udp4(a());
+  ASSERT_EQ(Bind(udp, At("0.0.0.0", 5000)), 0);
+  udp.raw->udp->pollable = nullptr;  // what Udp::Close does first, and then its process dies
+  Mend(a());
+  a().stack->CheckInvariants();
+  Sock again = Udp4(a());
+  EXPECT_EQ(Bind(again, At("0.0.0.0", 5000)), 0) << "its port is free";
+  Close(&again);
+}
+
 TEST_F(Mending, ForgetsAReservationThatADeathCutShort) {
   Pair pair = Connected(80);
   ASSERT_EQ(Send(pair.client, "begin "), 6);
