@@ -43,6 +43,28 @@
 #define SYS_RT_SIGRETURN 15
 #define SIG_SETMASK 2
 
+#include "shim/rewrite/vectors.inc"
+
+/* The registers of the frame at rbp, and the guest's stack. r11 = where it goes on. */
+        .macro  pop_frame
+        mov     %rbp, %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbx
+        pop     %rbp
+        pop     %rdi
+        pop     %rsi
+        pop     %rdx
+        pop     %r10
+        pop     %r8
+        pop     %r9
+        pop     %rax
+        pop     %r11
+        mov     %gs:GUEST_RSP, %rsp
+        .endm
+
         .section .note.GNU-stack, "", @progbits
         .text
         .hidden userstack_guest_entry, userstack_guest_concerns, userstack_guest_call
@@ -89,22 +111,7 @@ userstack_guest_entry:
 
 /* Back with the registers of the frame at rbp. */
 .Lback:
-        mov     %rbp, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbx
-        pop     %rbp
-        pop     %rdi
-        pop     %rsi
-        pop     %rdx
-        pop     %r10
-        pop     %r8
-        pop     %r9
-        pop     %rax
-        pop     %r11
-        mov     %gs:GUEST_RSP, %rsp
+        pop_frame
         movw    $GUEST, %gs:MODE
         /* What was put off before this instruction is still to be delivered; after it nothing is. */
         mov     %gs:PUT_OFF, %ecx
@@ -134,53 +141,7 @@ userstack_guest_entry:
         mov     %gs:HOST_FS, %r11
         wrfsbase %r11
         mov     %rbp, %rdi
-        mov     userstack_rewrite_vectors(%rip), %eax
-        cmp     $1, %eax
-        je      .Lavx
-        ja      .Lavx512
-        sub     $16 * 16, %rsp
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        movaps  %xmm\n, 16 * \n(%rsp)
-        .endr
-        call    userstack_guest_call
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        movaps  16 * \n(%rsp), %xmm\n
-        .endr
-        jmp     .Lcalled
-.Lavx:
-        sub     $16 * 32, %rsp
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps %ymm\n, 32 * \n(%rsp)
-        .endr
-        vzeroupper
-        call    userstack_guest_call
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps 32 * \n(%rsp), %ymm\n
-        .endr
-        jmp     .Lcalled
-.Lavx512:
-        sub     $32 * 64 + 64, %rsp
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps %zmm\n, 64 * \n(%rsp)
-        .endr
-        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-        vmovaps %zmm\n, 64 * \n(%rsp)
-        .endr
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
-        kmovq   %k\n, 32 * 64 + 8 * \n(%rsp)
-        .endr
-        vzeroupper
-        call    userstack_guest_call
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps 64 * \n(%rsp), %zmm\n
-        .endr
-        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-        vmovaps 64 * \n(%rsp), %zmm\n
-        .endr
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
-        kmovq   32 * 64 + 8 * \n(%rsp), %k\n
-        .endr
-.Lcalled:
+        call_keeping_vectors userstack_guest_call
         mov     %gs:GUEST_FS, %r11
         wrfsbase %r11
         mov     %eax, %ebx
@@ -192,22 +153,7 @@ userstack_guest_entry:
         call    .Lset_mask
 1:      cmp     $2, %ebx
         jne     .Lback
-        mov     %rbp, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbx
-        pop     %rbp
-        pop     %rdi
-        pop     %rsi
-        pop     %rdx
-        pop     %r10
-        pop     %r8
-        pop     %r9
-        pop     %rax
-        pop     %r11
-        mov     %gs:GUEST_RSP, %rsp
+        pop_frame
         mov     %gs:NEXT_DELIVERY, %rcx
         mov     %r11, D_R11(%rcx)
         lea     .Lagain(%rip), %r11

@@ -24,6 +24,8 @@
 #define RESERVED 0x10000   /* kReserved */
 #define OVERFLOW_FLAG 8
 
+#include "shim/rewrite/vectors.inc"
+
         .section .note.GNU-stack, "", @progbits
         .text
         .globl  userstack_rewrite_entry
@@ -104,56 +106,7 @@ userstack_rewrite_entry:
 .Lours:
         mov     NUMBER(%rbp), %rdi
         lea     ARGUMENTS(%rbp), %rsi
-        mov     userstack_rewrite_vectors(%rip), %eax
-        cmp     $1, %eax
-        je      .Lavx
-        ja      .Lavx512
-        sub     $16 * 16, %rsp
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        movaps  %xmm\n, 16 * \n(%rsp)
-        .endr
-        call    userstack_rewrite_call
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        movaps  16 * \n(%rsp), %xmm\n
-        .endr
-        jmp     .Lanswer
-
-.Lavx:
-        sub     $16 * 32, %rsp
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps %ymm\n, 32 * \n(%rsp)
-        .endr
-        vzeroupper
-        call    userstack_rewrite_call
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps 32 * \n(%rsp), %ymm\n
-        .endr
-        jmp     .Lanswer
-
-.Lavx512:
-        sub     $32 * 64 + 64, %rsp
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps %zmm\n, 64 * \n(%rsp)
-        .endr
-        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-        vmovaps %zmm\n, 64 * \n(%rsp)
-        .endr
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
-        kmovq   %k\n, 32 * 64 + 8 * \n(%rsp)
-        .endr
-        vzeroupper
-        call    userstack_rewrite_call
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        vmovaps 64 * \n(%rsp), %zmm\n
-        .endr
-        .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-        vmovaps 64 * \n(%rsp), %zmm\n
-        .endr
-        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
-        kmovq   32 * 64 + 8 * \n(%rsp), %k\n
-        .endr
-
-.Lanswer:
+        call_keeping_vectors userstack_rewrite_call
         test    %edx, %edx
         jz      .Lpass
         test    $1, %dl
