@@ -53,6 +53,7 @@ TEST(Scenarios, TheFirstSeedsSeeWhatTheyAreMadeFor) {
       all.path_changes += one.path_changes;
       all.refused += one.refused;
       all.survivors += one.survivors;
+      all.driver.Add(one.driver);
     }
   }
   EXPECT_GT(all.crossed, 100u);
@@ -61,6 +62,11 @@ TEST(Scenarios, TheFirstSeedsSeeWhatTheyAreMadeFor) {
   EXPECT_GT(all.window_probes, 20u);
   EXPECT_GT(all.path_changes, 50u);
   EXPECT_GT(all.refused, 20u);
+  EXPECT_GT(all.driver.landed_bytes, 5'000'000u);
+  EXPECT_GT(all.driver.wrong_guesses, 500u);
+  EXPECT_GT(all.driver.reserved_bytes, 5'000'000u);
+  EXPECT_GT(all.driver.held_replies, 20u);
+  EXPECT_GT(all.driver.kept_replies, 20u);
   EXPECT_GT(all.survivors, 20u) << "old connections must live on while memory runs out";
 }
 

@@ -59,6 +59,7 @@ struct Totals {
   uint64_t retransmissions = 0, timeouts = 0, no_buffer = 0, window_probes = 0;
   uint64_t refused = 0, survivors = 0, crossed = 0, half_closed = 0, path_changes = 0;
   int64_t virtual_seconds = 0;
+  DriverCounts driver;
 };
 
 // False when the same seed gave two traces.
@@ -83,6 +84,7 @@ bool RunOne(Kind kind, uint64_t seed, const Arguments& arguments, Totals* totals
   totals->crossed += outcome.crossed;
   totals->half_closed += outcome.half_closed_by_client + outcome.half_closed_by_server;
   totals->path_changes += outcome.path_changes;
+  totals->driver.Add(outcome.driver);
   totals->virtual_seconds += outcome.virtual_time.seconds();
   if (!arguments.twice) return true;
   const Outcome again = Simulate(scenario, false);
@@ -134,6 +136,16 @@ int Main(int argc, char** argv) {
       static_cast<unsigned long long>(totals.window_probes),
       static_cast<unsigned long long>(totals.path_changes),
       static_cast<unsigned long long>(totals.survivors));
+  const DriverCounts& driver = totals.driver;
+  std::printf(
+      "drivers: %llu bytes landed, %llu wrong guesses, %llu bytes by reservation, %llu replies "
+      "held, "
+      "%llu times beyond a turn\n",
+      static_cast<unsigned long long>(driver.landed_bytes),
+      static_cast<unsigned long long>(driver.wrong_guesses),
+      static_cast<unsigned long long>(driver.reserved_bytes),
+      static_cast<unsigned long long>(driver.held_replies),
+      static_cast<unsigned long long>(driver.kept_replies));
   return totals.runs == 0 ? 2 : 0;
 }
 

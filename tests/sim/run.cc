@@ -46,6 +46,7 @@ class Simulation {
       outcome.predicted += counters.Get(Counter::kTcpHeaderPredictions);
       outcome.window_probes += counters.Get(Counter::kTcpZeroWindowProbes);
       outcome.no_buffer += counters.Get(Counter::kDeviceInNoBuffer);
+      outcome.driver.Add(net_.host(i).counts());
       unresolved += counters.Get(Counter::kNeighborQueueDrop);
     }
     // A SYN that datagrams pushed out of the queue for an unresolved neighbour never left.
@@ -163,23 +164,33 @@ class Simulation {
   }
 
   // Who closes at once never learns that every answer to the SYN-ACK was lost and that the other
-  // host gave up (Linux: tcp_synack_retries), and nobody learns that the FIN of such a one was sent
-  // in vain until its host gave up (tcp_orphan_retries). Who waits for them, which nothing can
-  // reach any more.
+  // host gave up (Linux: tcp_synack_retries), and nobody learns that the last bytes and the FIN of
+  // one who has closed were sent in vain until its host gave up (tcp_orphan_retries: 100 s, which
+  // is three retransmissions when the round trip once looked long). Who waits for them, which
+  // nothing can reach any more: one for each time that a host gave up. Nor does a client that says
+  // nothing first learn that its ACK of the SYN-ACK was lost and the handshake given up.
   std::vector<const StreamSide*> AbandonUnheard() {
     std::vector<const StreamSide*> unheard;
-    bool gave_up = false;
+    uint64_t gave_up = 0;
     for (size_t i = 0; i < net_.host_count(); ++i) {
       Stack& stack = net_.host(i).stack();
       if (stack.HasUnfinishedWork(false)) return unheard;
-      gave_up |= stack.core().counters.Get(Counter::kTcpAbortOnTimeout) != 0;
+      gave_up += stack.core().counters.Get(Counter::kTcpAbortOnTimeout);
     }
     if (scenario_.quiet) return unheard;
     for (const StreamPair& pair : pairs_) {
+      const bool silent = pair.client->sent() == 0 && pair.client->received() == 0;
+      if (pair.client->open() && silent && !pair.server->taken()) {
+        pair.client->Abandon();
+        pair.server->Abandon();
+        unheard.push_back(pair.client);
+        continue;
+      }
       for (const auto& [closer, waiter] :
            {std::pair{pair.client, pair.server}, std::pair{pair.server, pair.client}}) {
-        if (!closer->closes_at_once() || !closer->finished() || waiter->finished()) continue;
-        if (waiter->taken() && !gave_up) continue;
+        if (!closer->finished() || waiter->finished()) continue;
+        if (waiter->taken() ? gave_up == 0 : !closer->closes_at_once()) continue;
+        if (waiter->taken()) --gave_up;
         waiter->Abandon();
         unheard.push_back(waiter);
       }

@@ -166,10 +166,12 @@ HostOptions DrawHost(Kind kind, Draw& draw, size_t index) {
 }
 
 void DrawTraffic(Kind kind, Draw& draw, Scenario* scenario) {
-  const uint64_t streams = kind == Kind::kDatagram ? draw.Below(2)
-                           : kind == Kind::kTight  ? draw.Between(2, 16)
-                                                   : draw.Scale(1, 12);
+  const uint64_t streams = kind == Kind::kDatagram  ? draw.Below(2)
+                           : kind == Kind::kTight   ? draw.Between(2, 16)
+                           : kind == Kind::kLanding ? draw.Scale(1, 2)
+                                                    : draw.Scale(1, 12);
   const uint64_t budget = kind == Kind::kTiny                            ? 100'000
+                          : kind == Kind::kLanding                       ? 5'000'000
                           : kind == Kind::kLarge || kind == Kind::kTight ? 3'000'000
                                                                          : 600'000;
   for (uint64_t i = 0; i < streams; ++i) {
@@ -220,6 +222,77 @@ void DrawHoards(Draw& draw, Scenario* scenario) {
   }
 }
 
+// How the shim's programs come to call. Drawn apart from the rest, whose seeds stay what they were.
+void DrawHabits(Kind kind, Draw& draw, SidePlan* side) {
+  const bool landing = kind == Kind::kLanding;
+  if (landing || draw.OneIn(4)) {
+    side->waits = true;
+    side->read_max = static_cast<uint32_t>(draw.Between(landing ? 66'000 : 1000, 200'000));
+    if (landing && !draw.OneIn(4)) side->exact_sizes = true;
+  }
+  if (draw.OneIn(4)) side->reserve = static_cast<uint32_t>(draw.Scale(10'000, 1'000'000));
+  if (draw.OneIn(4)) side->hold = kMillion;
+}
+
+// Somebody sends much more than the streak that a guess takes (Landing::kLongStreak), most often to
+// one who has little to say.
+void DrawLongRun(Draw& draw, StreamPlan* plan) {
+  if (plan->client.turn_bytes != 0) {
+    plan->client.turn_bytes = plan->server.turn_bytes = 400'000;
+    plan->client.bytes = plan->server.bytes = 1'200'000;
+  } else {
+    SidePlan& sender = plan->client.end == EndStyle::kCloseAtOnce   ? plan->client
+                       : plan->server.end == EndStyle::kCloseAtOnce ? plan->server
+                       : draw.OneIn(2)                              ? plan->client
+                                                                    : plan->server;
+    SidePlan& reader = &sender == &plan->client ? plan->server : plan->client;
+    sender.bytes = draw.Between(600'000, 4'000'000);
+    sender.write_max =
+        std::max<uint32_t>(sender.write_max, static_cast<uint32_t>(sender.bytes / 2000));
+    if (!draw.OneIn(3) && sender.end != EndStyle::kCloseAtOnce) {
+      sender.end = EndStyle::kShutdown;
+      sender.wait_for_end = false;
+      reader.end = EndStyle::kCloseAfterEnd;
+      reader.bytes = draw.OneIn(2) ? 0 : draw.Scale(1, 1000);
+    }
+  }
+  for (SidePlan* side : {&plan->client, &plan->server}) {
+    side->receive_buffer = 0;
+    if (!draw.OneIn(4)) side->urgent = 0;
+    if (!draw.OneIn(4)) side->read_pause = 0;
+  }
+}
+
+// Datagrams between the frames of the first stream: what a guess mistakes for text.
+void DrawBetween(Draw& draw, Scenario* scenario) {
+  const Scenario::StreamEntry& stream = scenario->streams[0];
+  Scenario::DatagramEntry entry;
+  entry.client = stream.client;
+  entry.server = stream.server;
+  entry.family = draw.OneIn(2) ? Family::kIpv4 : Family::kIpv6;
+  entry.plan.stream = draw.Below(~0ull >> 8);
+  entry.plan.count = static_cast<uint32_t>(draw.Scale(50, 500));
+  entry.plan.size_max = static_cast<uint32_t>(draw.Scale(32, 10'000));
+  entry.plan.interval = Micro(draw.Scale(20, 5000));
+  scenario->datagrams.push_back(entry);
+}
+
+void DrawDrivers(Kind kind, Draw& draw, Scenario* scenario) {
+  const bool landing = kind == Kind::kLanding;
+  for (auto& entry : scenario->streams) {
+    DrawHabits(kind, draw, &entry.plan.client);
+    DrawHabits(kind, draw, &entry.plan.server);
+    if (landing) DrawLongRun(draw, &entry.plan);
+  }
+  if (landing && draw.OneIn(2)) DrawBetween(draw, scenario);
+  for (auto& host : scenario->hosts) {
+    host.options.keeps_replies = draw.OneIn(2);
+    // A copy is one frame more than a quiet wire has.
+    if (kind == Kind::kClean || (!landing && !draw.OneIn(8))) continue;
+    if (draw.OneIn(2)) host.options.forgeries = static_cast<uint32_t>(draw.Scale(1000, 100'000));
+  }
+}
+
 }  // namespace
 
 const char* KindName(Kind kind) {
@@ -244,6 +317,8 @@ const char* KindName(Kind kind) {
       return "tight";
     case Kind::kCrossed:
       return "crossed";
+    case Kind::kLanding:
+      return "landing";
   }
   return "";
 }
@@ -286,6 +361,8 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
   s.backlog = draw.OneIn(4) ? static_cast<int>(draw.Between(1, 4)) : 64;
   DrawTraffic(kind, draw, &s);
   if (kind == Kind::kTight) DrawHoards(draw, &s);
+  Draw habits(~(seed * 16 + static_cast<uint64_t>(kind)));
+  DrawDrivers(kind, habits, &s);
   // A buffer made smaller than the window that was promised drops data, on Linux too.
   s.quiet = kind == Kind::kClean && s.backlog == 64 &&
             std::none_of(s.streams.begin(), s.streams.end(), [](const auto& entry) {
@@ -324,6 +401,8 @@ std::string Scenario::Describe() const {
       out << ", batches of " << host.options.coalesce.microseconds() << "us"
           << (host.options.merge_input ? " merged" : "");
     }
+    if (host.options.forgeries != 0) out << ", forgeries " << host.options.forgeries;
+    if (host.options.keeps_replies) out << ", keeps replies";
     out << ", arena " << (host.options.arena_bytes >> 10) << " KiB\n    up " << host.up.Describe()
         << "\n    down " << host.down.Describe() << "\n";
     for (const auto& change : host.path_changes) {

@@ -75,6 +75,7 @@ struct Outcome {
   uint64_t crossed = 0;  // simultaneous opens that succeeded
   uint64_t half_closed_by_client = 0, half_closed_by_server = 0;
   uint64_t path_changes = 0;
+  DriverCounts driver;
 };
 
 // `live` prints the exchange as it happens.
@@ -92,10 +93,11 @@ enum class Kind : uint8_t {
   kDatagram,  // UDP up to the largest datagram, through fragmentation
   kTight,     // arenas that run out
   kCrossed,   // simultaneous opens
+  kLanding,   // bulk that is read by calls that wait, and wire ends that guess what comes next
 };
-inline constexpr Kind kAllKinds[] = {Kind::kMixed, Kind::kClean,  Kind::kLossy,   Kind::kTiny,
-                                     Kind::kLarge, Kind::kResets, Kind::kPathMtu, Kind::kDatagram,
-                                     Kind::kTight, Kind::kCrossed};
+inline constexpr Kind kAllKinds[] = {Kind::kMixed, Kind::kClean,   Kind::kLossy,   Kind::kTiny,
+                                     Kind::kLarge, Kind::kResets,  Kind::kPathMtu, Kind::kDatagram,
+                                     Kind::kTight, Kind::kCrossed, Kind::kLanding};
 const char* KindName(Kind kind);
 
 Scenario MakeScenario(Kind kind, uint64_t seed);

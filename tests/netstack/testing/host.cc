@@ -6,13 +6,23 @@
 #include <cstdlib>
 
 #include "netstack/base/check.h"
+#include "tests/netstack/testing/forge.h"
 
 namespace userstack::testing {
 namespace {
 
 constexpr size_t kBatch = 64;
+constexpr Duration kLongestHold = Duration::Microseconds(50);  // Stack::HoldReply
 
 }  // namespace
+
+void DriverCounts::Add(const DriverCounts& other) {
+  landed_bytes += other.landed_bytes;
+  wrong_guesses += other.wrong_guesses;
+  reserved_bytes += other.reserved_bytes;
+  held_replies += other.held_replies;
+  kept_replies += other.kept_replies;
+}
 
 ArenaMemory::ArenaMemory(size_t bytes) : size_(bytes) {
   data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -89,6 +99,7 @@ SimSocket* Host::Track(Socket* raw, Application* application) {
 void Host::Close(SimSocket* socket) {
   Check(!socket->closed, "test: socket closed twice");
   socket->closed = true;
+  Withdraw(*socket);
   stack_->DestroySocket(socket->socket, now_);
   Check(!socket->watch.set_node.linked(), "DestroySocket left a watch attached");
   socket->socket = nullptr;
@@ -142,6 +153,36 @@ Result<size_t> Host::Receive(SimSocket& socket, void* data, size_t length, int f
   return message->copied;
 }
 
+void Host::WaitForText(SimSocket& socket, uint8_t* memory, size_t size) {
+  Check(socket.wanted_at == nullptr, "test: two calls wait on one socket");
+  socket.wanted_at = memory;
+  socket.wanted = size;
+  waiting_.push_back(&socket);
+}
+
+void Host::Withdraw(SimSocket& socket) {
+  socket.wanted_at = nullptr;
+  waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), &socket), waiting_.end());
+}
+
+Result<SendSpace> Host::ReserveSend(SimSocket& socket, size_t wanted) {
+  const Result<SendSpace> space = stack_->ReserveSend(*socket.socket, wanted, now_);
+  if (space.ok()) {
+    Check((*space).length > 0 && (*space).length <= wanted, "ReserveSend: a length out of range");
+  }
+  return space;
+}
+
+void Host::CommitSend(SimSocket& socket, size_t filled, bool more) {
+  counts_.reserved_bytes += filled;
+  stack_->CommitSend(*socket.socket, filled, more, now_);
+}
+
+void Host::HoldReply(SimSocket& socket) {
+  ++counts_.held_replies;
+  stack_->HoldReply(*socket.socket, now_);
+}
+
 Status Host::Shutdown(SimSocket& socket, int how) {
   return stack_->Shutdown(*socket.socket, how, now_);
 }
@@ -184,22 +225,76 @@ void Host::Enqueue(WireFrame frame) {
   inbox_.push_back(std::move(frame));
 }
 
-void Host::TakeInput() {
-  while (!inbox_.empty()) {
-    Packet* batch[kBatch];
-    size_t count = 0;
-    while (!inbox_.empty() && count < kBatch) {
-      DeliveryShape shape;
-      if (options_.shuffle_delivery) {
-        shape.offset = static_cast<uint32_t>(random_.Below(64));
-        if (random_.Below(4) == 0) shape.first_slice = static_cast<uint32_t>(random_.Below(2000));
-      }
-      Packet* packet = Deliver(core(), inbox_.front(), kWireInterface, now_, shape);
-      inbox_.pop_front();
+Packet* Host::TakeFrame(const WireFrame& frame) {
+  DeliveryShape shape;
+  if (options_.shuffle_delivery) {
+    shape.offset = static_cast<uint32_t>(random_.Below(64));
+    if (random_.Below(4) == 0) shape.first_slice = static_cast<uint32_t>(random_.Below(2000));
+  }
+  const bool guessed = core().landing.IsOpen();
+  Packet* packet = Deliver(core(), frame, kWireInterface, now_, shape);
+  if (guessed && core().landing.header_length == 0) ++counts_.wrong_guesses;
+  return packet;
+}
+
+// What a device gives at once; `caller` is the socket whose call asks it, or nullptr.
+size_t Host::TakeBatch(SimSocket* caller, size_t limit) {
+  Packet* batch[kBatch];
+  size_t count = 0;
+  if (caller != nullptr) {
+    stack_->OpenLanding(*caller->socket, caller->wanted_at, caller->wanted);
+  }
+  for (size_t reads = 0; !inbox_.empty() && reads < limit; ++reads) {
+    if (core().landing.IsFull()) break;
+    const WireFrame& first = inbox_.front();
+    const bool forged = options_.forgeries != 0 && random_.Below(1'000'000) < options_.forgeries;
+    Packet* packet = nullptr;
+    if (forged && limit - reads > 1) {
+      ++reads;
+      packet = TakeFrame(Forge(first, random_));
       if (packet != nullptr) batch[count++] = packet;
     }
-    stack_->Input(batch, count, now_);
+    if (core().landing.IsFull()) break;
+    packet = TakeFrame(first);
+    inbox_.pop_front();
+    if (packet != nullptr) batch[count++] = packet;
   }
+  core().landing.Close();
+  stack_->Input(batch, count, now_);
+  Check(core().landing.buffer.references == 0, "law: no packet keeps memory of a call");
+  return count;
+}
+
+// One thread's look: the one of a call that waits for text, or another's.
+void Host::Look() {
+  const size_t pick = waiting_.empty() ? 0 : random_.Below(waiting_.size() + 1);
+  SimSocket* caller = pick < waiting_.size() ? waiting_[pick] : nullptr;
+  uint64_t batches = waiting_.empty() ? ~uint64_t{0} : 1 + random_.Below(3);
+  for (; !inbox_.empty() && batches > 0; --batches) {
+    TakeBatch(caller, waiting_.empty() || random_.Below(2) == 0 ? kBatch : 2 + random_.Below(8));
+  }
+  if (caller == nullptr) return;
+  AdvanceTo(now_);
+  const uint32_t landed = core().landing.taken;
+  if (core().landing.owner == caller->socket->tcp) counts_.landed_bytes += landed;
+  caller->application->OnLooked(*caller);
+  Check(core().landing.taken == 0, "what has landed was not reported to its reader");
+}
+
+void Host::TakeInput() {
+  while (!inbox_.empty()) Look();
+}
+
+void Host::AdvanceTo(Instant now) {
+  stack_->Advance(now);
+  if (!stack_->HoldsReply()) return;
+  Check(stack_->NextDeadline() <= now + kLongestHold, "law: a reply is held for 50 us at the most");
+}
+
+Frame* Host::NextFrame() {
+  Frame* frame = stack_->NextFrame(kWireInterface, !keep_);
+  if (frame == nullptr && stack_->HoldsReply()) ++counts_.kept_replies;
+  return frame;
 }
 
 // One harvest: every ready watch once, as epoll_wait would return them. False when none was ready.
@@ -222,12 +317,13 @@ bool Host::RunApplications() {
 
 void Host::Run(Instant now) {
   now_ = now;
+  keep_ = options_.keeps_replies && random_.Below(4) != 0;
   TakeInput();
-  stack_->Advance(now);
+  AdvanceTo(now);
   // An application that is told of the same thing for ever without acting on it is a spin.
   for (int turns = 0; RunApplications(); ++turns) {
     Check(turns < 100'000, "applications spin: an event is reported again and again");
-    stack_->Advance(now);
+    AdvanceTo(now);
   }
 }
 

@@ -31,6 +31,17 @@ struct HostOptions {
   Duration coalesce;              // input waits this long for more, and arrives as one batch
   bool merge_input = false;       // as GRO does, within one batch
   bool shuffle_delivery = false;  // vary how packets lie in buffers
+  uint32_t forgeries = 0;         // chance, in ppm, of a forged copy before a frame (Forge)
+  bool keeps_replies = false;     // now and then a turn ends with a held reply still waiting
+};
+
+// What a host's driver saw of what only drivers see.
+struct DriverCounts {
+  uint64_t landed_bytes = 0;   // text that the device put where its reader wanted it
+  uint64_t wrong_guesses = 0;  // frames that overwrote such memory and were others
+  uint64_t reserved_bytes = 0;
+  uint64_t held_replies = 0, kept_replies = 0;  // kept: beyond the turn
+  void Add(const DriverCounts& other);
 };
 
 // A socket with its watch. Applications hold a pointer to it until they call Host::Close.
@@ -40,6 +51,8 @@ struct SimSocket {
   Application* application = nullptr;
   Watch watch;
   bool closed = false;
+  uint8_t* wanted_at = nullptr;  // a call waits for text, and this is its memory
+  size_t wanted = 0;
 };
 
 class Application {
@@ -47,6 +60,9 @@ class Application {
   virtual ~Application() = default;
   virtual void OnEvents(SimSocket& socket, EventMask events) = 0;
   virtual void OnTimer(uint64_t tag) { (void)tag; }
+  // The call of `socket` that waits for text has looked at the device and goes on: it must ask for
+  // its text before anything else.
+  virtual void OnLooked(SimSocket& socket) { (void)socket; }
   virtual bool finished() const = 0;
   // What it waits for, for reports of a stall.
   virtual std::string Describe() const { return "application"; }
@@ -101,6 +117,13 @@ class Host {
   Result<size_t> SendTo(SimSocket& socket, const void* data, size_t length, const Endpoint& to);
   Result<size_t> Receive(SimSocket& socket, void* data, size_t length, int flags = 0,
                          ReceivedMessage* message = nullptr);
+  // A call waits for text, as a blocked recv does: until it withdraws, the thread that looks at the
+  // device may be its, and then the device may put text into `memory` (Stack::OpenLanding).
+  void WaitForText(SimSocket& socket, uint8_t* memory, size_t size);
+  void Withdraw(SimSocket& socket);
+  Result<SendSpace> ReserveSend(SimSocket& socket, size_t wanted);
+  void CommitSend(SimSocket& socket, size_t filled, bool more);
+  void HoldReply(SimSocket& socket);
   Status Shutdown(SimSocket& socket, int how);
   Endpoint LocalName(SimSocket& socket);
   Endpoint PeerName(SimSocket& socket);
@@ -115,12 +138,17 @@ class Host {
   // Application calls outside Run (a timer, a test's own call) are bracketed by these.
   void EnterCall(Instant now) { now_ = now; }
   bool HasReadyApplications() { return HasReady(set_, core().wakes); }
-  Frame* NextFrame() { return stack_->NextFrame(kWireInterface); }
+  Frame* NextFrame();
+  const DriverCounts& counts() const { return counts_; }
   uint64_t events_delivered() const { return events_delivered_; }
 
  private:
   SimSocket* Track(Socket* raw, Application* application);
   void TakeInput();
+  size_t TakeBatch(SimSocket* caller, size_t limit);
+  Packet* TakeFrame(const WireFrame& frame);
+  void Look();
+  void AdvanceTo(Instant now);
   bool RunApplications();
 
   HostOptions options_;
@@ -132,6 +160,9 @@ class Host {
   std::deque<WireFrame> inbox_;
   std::vector<std::unique_ptr<SimSocket>> sockets_;
   std::vector<SimSocket*> free_sockets_;
+  std::vector<SimSocket*> waiting_;  // for text
+  DriverCounts counts_;
+  bool keep_ = false;
   uint64_t events_delivered_ = 0;
 };
 

@@ -16,48 +16,11 @@ namespace {
 
 constexpr uint64_t kReadTimer = 1, kWriteTimer = 2, kConnectTimer = 3;
 constexpr int kConnectAttempts = 20;
-
-const char* EndName(EndStyle end) {
-  switch (end) {
-    case EndStyle::kShutdown:
-      return "shutdown";
-    case EndStyle::kCloseAfterEnd:
-      return "close-after-end";
-    case EndStyle::kCloseAtOnce:
-      return "close-at-once";
-    case EndStyle::kAbort:
-      return "abort";
-  }
-  return "";
-}
-
-std::string DescribeSide(const SidePlan& plan) {
-  std::ostringstream out;
-  out << plan.bytes << " bytes, " << EndName(plan.end) << ", writes " << plan.write_max
-      << ", reads " << plan.read_max;
-  if (plan.turn_bytes != 0) out << ", turns of " << plan.turn_bytes;
-  if (plan.wait_for_end) out << ", after the peer's end";
-  if (plan.write_pause != 0) out << ", pauses writing";
-  if (plan.read_pause != 0) out << ", pauses reading";
-  if (plan.read_delay.nanoseconds != 0) out << ", reads late by " << plan.read_delay.milliseconds();
-  if (plan.edge) out << ", edge";
-  if (plan.no_delay) out << ", nodelay";
-  if (plan.cork) out << ", cork";
-  if (plan.more != 0) out << ", more";
-  if (plan.peek != 0) out << ", peek";
-  if (plan.urgent != 0) out << ", urgent";
-  if (plan.send_buffer != 0) out << ", sndbuf " << plan.send_buffer;
-  if (plan.receive_buffer != 0) out << ", rcvbuf " << plan.receive_buffer;
-  return out.str();
-}
+constexpr uint8_t kFilling = 0xa7;  // of memory that nothing was read into
+constexpr size_t kMargin = 64;      // behind the memory of a call
+constexpr uint32_t kLongestReply = 1024;
 
 }  // namespace
-
-std::string StreamPlan::Describe() const {
-  return "at " + std::to_string(start.milliseconds()) + " ms: client " + DescribeSide(client) +
-         "; server " + DescribeSide(server) + (crossed ? " (crossed)" : "") +
-         (may_fail ? " (may fail)" : "");
-}
 
 StreamSide::StreamSide(Network* network, const SidePlan& plan, const SidePlan& peer, bool initiator,
                        bool may_fail, std::string name)
@@ -101,6 +64,7 @@ uint32_t StreamSide::Size(uint32_t max) {
 
 void StreamSide::SetUp() {
   buffer_.resize(std::max(plan_.read_max, plan_.write_max));
+  if (plan_.waits) memory_.assign(plan_.read_max + kMargin, kFilling);
   const auto set = [this](int level, int name, int value) {
     const Status status = host_->SetOption(*socket_, level, name, value);
     Check(status.ok(), "test: setsockopt");
@@ -241,15 +205,48 @@ void StreamSide::Work() {
   if (!closed_) UpdateInterest();
 }
 
+void StreamSide::OnLooked(SimSocket& socket) {
+  Check(socket_ == &socket && wanted_ != 0, "test: a look for a call that does not wait");
+  Work();
+}
+
+// The call that waited returns.
+void StreamSide::EndWait() {
+  if (wanted_ == 0) return;
+  wanted_ = 0;
+  host_->Withdraw(*socket_);
+  std::fill(memory_.begin(), memory_.end(), kFilling);
+}
+
+// One call, which may be the one that waits and tries again.
+Result<size_t> StreamSide::Get(uint32_t want) {
+  if (!plan_.waits) return host_->Receive(*socket_, buffer_.data(), want);
+  const uint8_t* unused = memory_.data() + wanted_;
+  const uint8_t* end = memory_.data() + memory_.size();
+  if (std::any_of(unused, end, [](uint8_t byte) { return byte != kFilling; })) {
+    Violate("memory was written that no call had");
+  }
+  const auto got = host_->Receive(*socket_, memory_.data(), want);
+  if (got.ok()) std::copy_n(memory_.begin(), *got, buffer_.begin());
+  if (!got.ok() && got.error() == EAGAIN) {
+    if (wanted_ == 0) host_->WaitForText(*socket_, memory_.data(), want);
+    wanted_ = want;
+    return got;
+  }
+  if (wanted_ == 0) std::fill_n(memory_.begin(), want, kFilling);
+  EndWait();
+  return got;
+}
+
 bool StreamSide::ReadSome() {
-  const uint32_t want = Size(plan_.read_max);
-  if (Chance(plan_.peek)) {
+  const uint32_t want = wanted_ != 0 ? wanted_ : Size(plan_.read_max);
+  if (wanted_ == 0 && Chance(plan_.peek)) {
     const auto peeked = host_->Receive(*socket_, buffer_.data(), want, MSG_PEEK);
     if (peeked.ok() && MatchContent(peer_.stream, received_, buffer_.data(), *peeked) != *peeked) {
       Violate("MSG_PEEK shows wrong bytes");
     }
   }
-  const auto got = host_->Receive(*socket_, buffer_.data(), want);
+  const auto got = Get(want);
   if (!got.ok()) {
     if (got.error() != EAGAIN) Fail(got.error());
     return false;
@@ -273,17 +270,39 @@ bool StreamSide::ReadSome() {
   return true;
 }
 
+Result<size_t> StreamSide::Put(uint32_t n, int flags) {
+  if ((flags & MSG_OOB) == 0 && Chance(plan_.reserve)) return PutReserved(n, flags);
+  const bool last = sent_ + n == plan_.bytes;
+  const bool hold = flags == MSG_NOSIGNAL && n <= kLongestReply && last && Chance(plan_.hold);
+  FillContent(plan_.stream, sent_, buffer_.data(), n);
+  const auto put = host_->Send(*socket_, buffer_.data(), n, hold ? flags | MSG_MORE : flags);
+  if (put.ok() && hold) host_->HoldReply(*socket_);
+  return put;
+}
+
+// As sendfile: the file may end early, or not be there at all.
+Result<size_t> StreamSide::PutReserved(uint32_t n, int flags) {
+  const auto space = host_->ReserveSend(*socket_, n);
+  if (!space.ok()) return space.status();
+  auto filled = (*space).length;
+  if (random_.Below(8) == 0) filled = static_cast<uint32_t>(random_.Below(filled + 1));
+  FillContent(plan_.stream, sent_, (*space).bytes, filled);
+  host_->CommitSend(*socket_, filled, (flags & MSG_MORE) != 0);
+  if (filled != 0) return size_t{filled};
+  FillContent(plan_.stream, sent_, buffer_.data(), n);
+  return host_->Send(*socket_, buffer_.data(), n, flags);
+}
+
 bool StreamSide::WriteSome() {
   if (ended_) return false;
   const uint64_t allowed = Allowance();
   if (sent_ < allowed) {
     const auto n =
         static_cast<uint32_t>(std::min<uint64_t>(Size(plan_.write_max), allowed - sent_));
-    FillContent(plan_.stream, sent_, buffer_.data(), n);
     int flags = MSG_NOSIGNAL;
     if (Chance(plan_.more) && sent_ + n < allowed) flags |= MSG_MORE;
     if (Chance(plan_.urgent)) flags |= MSG_OOB;
-    const auto put = host_->Send(*socket_, buffer_.data(), n, flags);
+    const auto put = Put(n, flags);
     if (!put.ok()) {
       if (put.error() != EAGAIN) Fail(put.error());
       return false;

@@ -41,6 +41,9 @@ struct SidePlan {
   uint32_t peek = 0;    // chance of a MSG_PEEK before a read
   uint32_t urgent = 0;  // chance of MSG_OOB; the receiver has SO_OOBINLINE
   int send_buffer = 0, receive_buffer = 0;
+  bool waits = false;    // a read that finds nothing waits, and text may land in its memory
+  uint32_t reserve = 0;  // chance that a write goes into the stack's own memory, as sendfile's
+  uint32_t hold = 0;     // chance that the last write is held for the close (Stack::HoldReply)
 };
 
 struct StreamPlan {
@@ -73,6 +76,7 @@ class StreamSide : public Application {
 
   void OnEvents(SimSocket& socket, EventMask events) override;
   void OnTimer(uint64_t tag) override;
+  void OnLooked(SimSocket& socket) override;
   bool finished() const override { return closed_; }
   std::string Describe() const override;
   // The peer is gone before it was accepted: nothing to do any more.
@@ -98,6 +102,10 @@ class StreamSide : public Application {
   void Work();
   bool ReadSome();   // false: nothing more can be read now
   bool WriteSome();  // false: nothing more can be written now
+  Result<size_t> Put(uint32_t n, int flags);
+  Result<size_t> PutReserved(uint32_t n, int flags);
+  Result<size_t> Get(uint32_t want);
+  void EndWait();
   void EndWriting();
   void CloseIfDone();
   void Close();
@@ -126,6 +134,10 @@ class StreamSide : public Application {
   bool read_paused_ = false, write_paused_ = false;
   int error_ = 0;
   std::vector<uint8_t> buffer_;
+  // Of a side that waits: what its calls read into; nobody else may write there, and what is not
+  // being read into keeps its filling.
+  std::vector<uint8_t> memory_;
+  uint32_t wanted_ = 0;  // by the call that waits; 0: none does
 };
 
 // Listens, and pairs what it accepts with the plans that clients registered by their local
