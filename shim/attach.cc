@@ -13,6 +13,7 @@
 
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/spares.h"
 #include "shim/signals.h"
 
 namespace userstack::shim {
@@ -331,7 +332,7 @@ class AttachLock {
   bool held_ = false;
 };
 
-// "arena:listener:device[:device]".
+// "arena:listener:device[:device]@placed".
 bool ParseHandover(const char* text, Handover* handover) {
   int numbers[kMaxDeviceDescriptors + 2];
   unsigned count = 0;
@@ -341,6 +342,10 @@ bool ParseHandover(const char* text, Handover* handover) {
     if (end == text || number < 0) return false;
     numbers[count++] = static_cast<int>(number);
     if (*end == '\0') break;
+    if (*end == '@') {
+      SetNewestPlaced(static_cast<uint32_t>(strtoul(end + 1, nullptr, 10)));
+      break;
+    }
     if (*end != ':') return false;
     text = end + 1;
   }

@@ -10,6 +10,7 @@
 #include "netstack/base/check.h"
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/spares.h"
 
 namespace userstack::shim {
 
@@ -50,6 +51,7 @@ void Destroy(Description* description, Instant now) {
     g_shared->stack->DestroySocket(socket, now);
   }
   if (epoll != nullptr) DestroyEpoll(epoll);
+  ReleaseSpare(*description);
   description->flight_node.Unlink();
   description->node.Unlink();
   g_shared->descriptions.Delete(description);
@@ -99,6 +101,7 @@ void Install(Process& process, int fd, Description* description) {
   Check(fd >= 0 && static_cast<unsigned>(fd) < kMaxDescriptors, "descriptors: number out of range");
   const auto number = static_cast<unsigned>(fd);
   ++description->references;
+  if (&process == g_local.process) NotePlaced(*description);
   Description* old = process.slots[number].description.exchange(description);
   process.slot_limit = std::max(process.slot_limit, number + 1);
   if (old == nullptr) return;
@@ -124,6 +127,7 @@ void CopyAll(const Process& from, Process& to) {
     if (description == nullptr) continue;
     to.slots[fd].description.store(description);
     ++description->references;
+    description->unfit = true;
   }
   to.slot_limit = from.slot_limit;
 }
@@ -180,6 +184,7 @@ void RecountReferences(Instant now) {
 }
 
 void AddReference(Description* description) {
+  description->unfit = true;
   if (++description->in_flight == 1) g_shared->in_flight.PushBack(description);
 }
 

@@ -111,6 +111,9 @@ void MarkInternal(int fd);
 // so that nothing it opens takes a number of the program's; false when the kernel cannot.
 bool CloseAllButInternal(bool unshare);
 void CloseInternal(int fd);
+// One more number for `fd`, ours, close-on-exec; -errno also when it would be one of those that the
+// program may have.
+long DuplicateBeyond(int fd);
 
 // While it lives, descriptors may be made at floor() or above.
 class HighNumbers {
@@ -120,12 +123,15 @@ class HighNumbers {
   HighNumbers(const HighNumbers&) = delete;
   HighNumbers& operator=(const HighNumbers&) = delete;
   int floor() const { return floor_; }
+  // The program is not likely to miss them.
+  bool beyond() const { return beyond_; }
 
  private:
   uint64_t soft_ = 0;
   uint64_t hard_ = 0;
   int floor_ = 3;
   bool raised_ = false;
+  bool beyond_ = false;
 };
 
 // --- the arena (arena_map.cc) ---

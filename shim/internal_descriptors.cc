@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 
 #include "shim/internal.h"
 #include "shim/real.h"
@@ -38,10 +40,12 @@ HighNumbers::HighNumbers() {
   hard_ = limit.rlim_max;
   if (soft_ > kHighest) {
     floor_ = static_cast<int>(kHighest);
+    beyond_ = true;
     return;
   }
   const rlimit raised{hard_ - soft_ < kRoom ? hard_ : soft_ + kRoom, hard_};
   raised_ = raised.rlim_cur > soft_ && Limit(&raised, nullptr) == 0;
+  beyond_ = raised_;
   // Otherwise the highest quarter of what the program may have; 64 numbers at most.
   const rlim_t room = soft_ / 4 < 64 ? soft_ / 4 : 64;
   floor_ = static_cast<int>(raised_ ? soft_ : soft_ - room);
@@ -82,6 +86,16 @@ int MoveInternal(int fd) {
   RawSyscall(SYS_close, fd);
   if (moved >= 0) MarkInternal(static_cast<int>(moved));
   return static_cast<int>(moved);
+}
+
+long DuplicateBeyond(int fd) {
+  const HighNumbers numbers;
+  if (!numbers.beyond()) return -EMFILE;
+  // The arena's number tells where the program's ended when there was no stack: it may have lowered
+  // its limit meanwhile, to raise it again.
+  const long copy = Duplicate(fd, std::max(numbers.floor(), g_local.arena_descriptor));
+  if (copy >= 0) MarkInternal(static_cast<int>(copy));
+  return copy;
 }
 
 void CloseInternal(int fd) {

@@ -12,6 +12,7 @@
 #include "netstack/base/check.h"
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/spares.h"
 
 namespace userstack::shim {
 namespace {
@@ -123,6 +124,7 @@ void BecomeChild() {
   for (int fd = NextInternalDescriptor(0); fd >= 0; fd = NextInternalDescriptor(fd + 1)) {
     if (!IsShared(fd)) CloseInternal(fd);
   }
+  ForgetSpares();
 }
 
 void UseRecord(Process* process) {
@@ -270,7 +272,9 @@ void AdoptAfterSilentFork() {
   if (process != nullptr && parent != nullptr) {
     for (unsigned fd = 0; fd < parent->slot_limit; ++fd) {
       Description* description = parent->slots[fd].description.load();
-      if (description == nullptr || !IsGenuine(static_cast<int>(fd), *description)) continue;
+      if (description == nullptr || IsPlacedSince(*description)) continue;
+      if (!IsGenuine(static_cast<int>(fd), *description)) continue;
+      description->unfit = true;
       Install(*process, static_cast<int>(fd), description);
     }
   }
@@ -281,7 +285,9 @@ void AdoptAfterSilentFork() {
 void RevalidateSlots(Process& process, Instant now) {
   for (unsigned fd = 0; fd < process.slot_limit; ++fd) {
     const Description* description = process.slots[fd].description.load();
-    if (description == nullptr || IsGenuine(static_cast<int>(fd), *description)) continue;
+    if (description == nullptr) continue;
+    NotePlaced(*description);
+    if (IsGenuine(static_cast<int>(fd), *description)) continue;
     Remove(process, static_cast<int>(fd), now);
   }
 }
@@ -293,7 +299,9 @@ void ScanDescriptors(Process& process) {
     if (IsInternalDescriptor(fd) || RawSyscall(SYS_fstat, fd, Word(&status)) != 0) continue;
     if (!S_ISSOCK(status.st_mode)) continue;
     Description* description = FindByInode(status.st_ino);
-    if (description != nullptr) Install(process, fd, description);
+    if (description == nullptr || IsPlacedSince(*description)) continue;
+    description->unfit = true;
+    Install(process, fd, description);
   }
 }
 
@@ -311,6 +319,9 @@ const char* PrepareExec() {
   for (size_t i = 0; i < count && used < sizeof(g_attach_variable); ++i) {
     used += static_cast<size_t>(
         snprintf(g_attach_variable + used, sizeof(g_attach_variable) - used, ":%d", device[i]));
+  }
+  if (used < sizeof(g_attach_variable)) {
+    snprintf(g_attach_variable + used, sizeof(g_attach_variable) - used, "@%u", NewestPlaced());
   }
   return g_attach_variable;
 }

@@ -38,18 +38,21 @@ inline constexpr unsigned kMaxPins = 8;             // descriptions that one thr
 struct Description {
   enum class Kind : uint8_t { kSocket, kEpoll };
   Kind kind = Kind::kSocket;
-  bool nonblocking = false;   // O_NONBLOCK
-  bool async = false;         // O_ASYNC
-  bool missed = false;        // the last look found nothing, without asking the device
-  bool carried = false;       // data has gone through the stack: it cannot become the kernel's
-  Socket* socket = nullptr;   // kSocket
-  WatchSet* epoll = nullptr;  // kEpoll: the stack's half; the kernel epoll is the descriptor itself
+  bool nonblocking = false;  // O_NONBLOCK
+  bool async = false;        // O_ASYNC
+  bool missed = false;       // the last look found nothing, without asking the device
+  bool carried = false;      // data has gone through the stack: it cannot become the kernel's
   bool epoll_has_kernel =
       false;  // kEpoll: kernel descriptors were added, so the kernel half must be asked too
-  uint32_t references = 0;  // descriptors in all processes
-  uint32_t in_flight = 0;   // references that are no slot: messages that carry it (SCM_RIGHTS)
-  uint32_t pins = 0;        // calls in progress that must find it alive
-  uint64_t inode = 0;       // of the placeholder: identity across exec and SCM_RIGHTS
+  bool unfit = false;  // others may hold its placeholder, or it was changed: not to be used again
+  int8_t spare = -1;   // which of its process's spares it is made of (spares.h); -1: of none
+  Socket* socket = nullptr;   // kSocket
+  WatchSet* epoll = nullptr;  // kEpoll: the stack's half; the kernel epoll is the descriptor itself
+  uint32_t references = 0;    // descriptors in all processes
+  uint32_t in_flight = 0;     // references that are no slot: messages that carry it (SCM_RIGHTS)
+  uint32_t pins = 0;          // calls in progress that must find it alive
+  uint32_t placed = 0;        // Shared::placements when it got its placeholder; 0: a new one
+  uint64_t inode = 0;         // of the placeholder: identity across exec and SCM_RIGHTS
   Duration receive_timeout = Duration::Infinite();  // SO_RCVTIMEO
   Duration send_timeout = Duration::Infinite();     // SO_SNDTIMEO
   ListNode node;                                    // on Shared::all_descriptions
@@ -115,6 +118,7 @@ struct Shared {
   uint64_t sessions = 0;            // atomic: activity, for the pump
   bool output_held = false;         // atomic: datagrams wait for others to follow them
   bool device_busy = false;         // atomic: it refused a frame: wait for POLLOUT too
+  uint32_t placements = 0;          // placeholders that were used again
   uint32_t local_generation = 0;    // Ip::local_generation() that the device knows
   uint64_t process_generation = 0;  // atomic: the pump looks at the processes again
 

@@ -15,7 +15,10 @@ long SetFlag(SocketCall& call, int fd, unsigned long request, void* argument) {
   int value = 0;
   __builtin_memcpy(&value, argument, sizeof value);
   if (request == FIONBIO) call.description().nonblocking = value != 0;
-  if (request == FIOASYNC) call.description().async = value != 0;
+  if (request == FIOASYNC) {
+    call.description().async = value != 0;
+    call.description().unfit = true;
+  }
   return result;
 }
 
@@ -36,6 +39,7 @@ long sys_ioctl(int fd, unsigned long request, void* argument) {
       if (request == FIONBIO || request == FIOASYNC) return SetFlag(call, fd, request, argument);
       if (request == FIOSETOWN || request == SIOCSPGRP || request == FIOGETOWN ||
           request == SIOCGPGRP) {
+        call.description().unfit = true;
         return RawSyscall(SYS_ioctl, fd, static_cast<long>(request), Word(argument));
       }
       if (IsInterfaceRequest(request)) return InterfaceIoctl(call.session(), request, argument);

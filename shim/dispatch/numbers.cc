@@ -10,6 +10,7 @@
 
 #include "shim/dispatch/call.h"
 #include "shim/dispatch/epoll.h"
+#include "shim/spares.h"
 
 namespace userstack::shim {
 namespace {
@@ -57,7 +58,9 @@ void Forget(int fd) {
     if (call.status() == 0) {
       call.session().NoteClose(call.description());
       LingeringClose(call).Wait();
-      if (!call.session().failed()) Remove(CurrentProcess(), fd, call.now());
+      if (call.session().failed()) return;
+      KeepPlaceholder(fd, call.description(), call.now());
+      Remove(CurrentProcess(), fd, call.now());
       return;
     }
   }
@@ -97,12 +100,24 @@ long DuplicateOver(int fd, int target, long flags, bool dup3) {
   return copy;
 }
 
+// Commands that leave nothing behind in the placeholder.
+bool IsHarmless(int command) {
+  return command == F_GETFD || command == F_SETFD || command == F_GETFL || command == F_SETFL;
+}
+
+void NoteChanged(int fd) {
+  Session session;
+  Description* description = session.failed() ? nullptr : Lookup(fd);
+  if (description != nullptr) description->unfit = true;
+}
+
 void SetStatusFlags(int fd, long flags) {
   Session session;
   if (session.failed()) return;
   Description* description = Lookup(fd);
   if (description == nullptr) return;
   description->nonblocking = (flags & O_NONBLOCK) != 0;
+  if ((flags & (O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME)) != 0) description->unfit = true;
   description->async = (flags & O_ASYNC) != 0;
 }
 
@@ -174,6 +189,7 @@ long sys_fcntl(int fd, int command, long argument) {
     if (session.failed()) return -ENETDOWN;
     return InstallCopy(Lookup(fd), fd, RawSyscall(SYS_fcntl, fd, command, argument));
   }
+  if (!IsHarmless(command)) NoteChanged(fd);
   // The placeholder keeps every flag, so that F_GETFL, /proc and a program after exec see them.
   const long result = RawSyscall(SYS_fcntl, fd, command, argument);
   if (command == F_SETFL && result == 0) SetStatusFlags(fd, argument);

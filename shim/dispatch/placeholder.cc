@@ -7,31 +7,40 @@
 #include <cerrno>
 
 #include "shim/real.h"
+#include "shim/spares.h"
 
 namespace userstack::shim {
 
-long MakePlaceholder(SocketKind kind, int flags) {
+Placeholder MakePlaceholder(SocketKind kind, int flags) {
+  if (kind == SocketKind::kTcp) {
+    const SparePlacement placement = TakeSpare(flags);
+    if (placement.number != -1) return {placement.number, placement.spare, flags};
+  }
   const int type = kind == SocketKind::kTcp ? SOCK_STREAM : SOCK_DGRAM;
-  const long fd = RawSyscall(SYS_socket, AF_UNIX, type | flags, 0);
-  if (fd < static_cast<long>(kMaxDescriptors)) return fd;
-  ClosePlaceholder(fd);
-  return -EMFILE;
+  const Placeholder made{RawSyscall(SYS_socket, AF_UNIX, type | flags, 0), -1, flags};
+  if (made.number < static_cast<long>(kMaxDescriptors)) return made;
+  ClosePlaceholder(made);
+  return {-EMFILE};
 }
 
-void ClosePlaceholder(long fd) { RawSyscall(SYS_close, fd); }
+void ClosePlaceholder(const Placeholder& placeholder) {
+  RawSyscall(SYS_close, placeholder.number);
+  if (placeholder.spare >= 0) PutBack(placeholder.spare, placeholder.flags);
+}
 
-long Publish(Session& session, Socket* socket, long fd, int flags) {
-  struct stat status;
-  RawSyscall(SYS_fstat, fd, Word(&status));
+long Publish(Session& session, Socket* socket, const Placeholder& placeholder) {
+  struct stat status {};
+  if (placeholder.spare < 0) RawSyscall(SYS_fstat, placeholder.number, Word(&status));
   Description* description = NewDescription(socket, status.st_ino);
   if (description == nullptr) {
     session.stack().DestroySocket(socket, session.now());
-    ClosePlaceholder(fd);
+    ClosePlaceholder(placeholder);
     return -ENFILE;
   }
-  description->nonblocking = (flags & SOCK_NONBLOCK) != 0;
-  Install(CurrentProcess(), static_cast<int>(fd), description);
-  return 0;
+  description->nonblocking = (placeholder.flags & SOCK_NONBLOCK) != 0;
+  if (placeholder.spare >= 0) Use(placeholder.spare, *description, session.now());
+  Install(CurrentProcess(), static_cast<int>(placeholder.number), description);
+  return placeholder.number;
 }
 
 }  // namespace userstack::shim

@@ -21,36 +21,35 @@ long CreateOnStack(int domain, int type, int protocol) {
   if (session.failed()) return -ENETDOWN;
   const Result<Socket*> socket = session.stack().CreateSocket(domain, type & ~kTypeFlags, protocol);
   if (!socket.ok()) return -socket.error();
-  const long fd = MakePlaceholder((*socket)->kind, type & kTypeFlags);
-  if (fd < 0) {
+  const Placeholder placeholder = MakePlaceholder((*socket)->kind, type & kTypeFlags);
+  if (!placeholder.ok()) {
     session.stack().DestroySocket(*socket, session.now());
-    return fd;
+    return placeholder.number;
   }
-  const long published = Publish(session, *socket, fd, type & kTypeFlags);
-  return published < 0 ? published : fd;
+  return Publish(session, *socket, placeholder);
 }
 
 // One look at the listener's queue. The number is made before the connection is taken, so that
 // EMFILE leaves it in the queue, as on Linux.
 long TryAccept(SocketCall& call, int flags, Socket** accepted) {
   Socket& listener = call.socket();
-  long fd = -1;
+  Placeholder placeholder;
   if ((listener.pollable.level & kEventIn) != 0) {
-    fd = MakePlaceholder(listener.kind, flags);
-    if (fd < 0) return fd;
+    placeholder = MakePlaceholder(listener.kind, flags);
+    if (!placeholder.ok()) return placeholder.number;
   }
   const Result<Socket*> result = call.stack().Accept(listener, call.now());
   if (!result.ok()) {
-    if (fd >= 0) ClosePlaceholder(fd);
+    if (placeholder.ok()) ClosePlaceholder(placeholder);
     return -result.error();
   }
-  if (fd < 0) fd = MakePlaceholder(listener.kind, flags);
-  if (fd < 0) {
+  if (!placeholder.ok()) placeholder = MakePlaceholder(listener.kind, flags);
+  if (!placeholder.ok()) {
     call.stack().DestroySocket(*result, call.now());
-    return fd;
+    return placeholder.number;
   }
-  const long published = Publish(call.session(), *result, fd, flags);
-  if (published < 0) return published;
+  const long fd = Publish(call.session(), *result, placeholder);
+  if (fd < 0) return fd;
   // Linux (sk_clone): timeouts are inherited; O_NONBLOCK is not.
   Description* description = Lookup(static_cast<int>(fd));
   description->receive_timeout = call.description().receive_timeout;

@@ -150,6 +150,41 @@ static void Kinds(void) {
   close(fd);
 }
 
+// Connections that come and go: each gets a number as if there had been none before it.
+static void ComeAndGo(void) {
+  int listener = Listener(SELF4, kPort + 8, 8);
+  int held = -1;
+  for (int i = 0; i < 12; ++i) {
+    char peer[2] = {(char)('k' + i), 0};
+    PeerMust("connect %s %s %d", peer, SELF4, kPort + 8);
+    Await(listener, POLLIN);
+    int fd = accept4(listener, NULL, NULL,
+                     (i & 1 ? SOCK_NONBLOCK : 0) | (i & 2 ? SOCK_CLOEXEC : 0));
+    See("its number", fd);
+    See("its descriptor flags", fcntl(fd, F_GETFD));
+    See("its flags", fcntl(fd, F_GETFL) & (O_NONBLOCK | O_APPEND | O_ACCMODE));
+    struct stat status, other;
+    Must("fstat", fstat(fd, &status));
+    SeeBool("a socket", S_ISSOCK(status.st_mode));
+    if (held >= 0) {
+      Must("fstat", fstat(held, &other));
+      SeeBool("another than the one that stays", status.st_ino != other.st_ino);
+    }
+    See("to it", write(fd, "hello", 5));
+    SeePeer("recv %s 5", peer);
+    if (i == 3) See("as it was", fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) ^ O_NONBLOCK));
+    if (i == 5) See("appending", fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_APPEND));
+    if (i == 7) held = dup(fd);
+    usleep(2000);  // so that a placeholder is kept of every one that may be
+    close(fd);
+    if (i != 7) SeePeer("drain %s", peer);
+  }
+  See("to the one that was duplicated", write(held, "again", 5));
+  close(held);
+  SeePeer("drain r");
+  close(listener);
+}
+
 static void Exhausted(void) {
   struct rlimit limit = {10, 200};
   getrlimit(RLIMIT_NOFILE, &limit);
@@ -181,6 +216,7 @@ int main(void) {
   Duplicates();
   Ranges();
   Kinds();
+  ComeAndGo();
   Exhausted();
   return 0;
 }
