@@ -96,6 +96,10 @@ void XdpDevice::SetCapabilities() {
   capabilities_.mtu = shared_->mtu;
   capabilities_.transmit_checksum = true;
   capabilities_.tcp_segmentation_max = kMaximumMtu;
+  // A packet of whole pages is one page less to allocate, to copy into and to free.
+  if (shared_->headers_apart) {
+    capabilities_.payload_unit = shared_->frame_bytes - shared_->metadata_bytes;
+  }
   capabilities_.udp_segmentation = true;
 }
 

@@ -13,8 +13,10 @@ struct DeviceCapabilities {
   uint32_t mtu = 1500;                // largest IP packet, 576 (1280 with IPv6) .. 65535
   bool transmit_checksum = false;     // accepts frames with Offload::checksum_needed
   uint32_t tcp_segmentation_max = 0;  // largest IP packet it will cut by TSO (up to 65535); 0: none
-  bool udp_segmentation = false;      // accepts kUdpSegment
-  bool udp_fragmentation = false;     // accepts kUdpFragment
+  // Segments that it cuts had better hold a multiple of so many bytes (pages); 0: any number.
+  uint32_t payload_unit = 0;
+  bool udp_segmentation = false;   // accepts kUdpSegment
+  bool udp_fragmentation = false;  // accepts kUdpFragment
   // What autoconfigured IPv6 addresses are derived from (RFC 4291 appendix A), where that is not
   // `mac`: on a wire whose address we share with the kernel it has those that follow from it.
   MacAddress identifier = {};

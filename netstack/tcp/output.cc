@@ -52,6 +52,20 @@ uint32_t FramePayload(const Context& context, const Connection& c, uint32_t segm
   return (packet - headers) / segment_size * segment_size;
 }
 
+// Payload of each segment that the device cuts from a longer frame. Whole units of the device cost
+// less than a ninth of a segment more in headers, and save it a page each.
+uint32_t CutSize(const Context& context, const Connection& c, uint32_t segment_size) {
+  const DeviceCapabilities* device = context.ip->device(c.route.interface);
+  if (device == nullptr || device->payload_unit == 0) return segment_size;
+  const uint32_t rest = segment_size % device->payload_unit;
+  return rest > segment_size / 9 ? segment_size : segment_size - rest;
+}
+
+bool IsShort(const Context& context, const Connection& c, uint32_t payload, uint32_t segment_size) {
+  if (payload >= segment_size) return false;
+  return payload < segment_size - segment_size / 9 || payload < CutSize(context, c, segment_size);
+}
+
 void AddConnectionOptions(const Connection& c, Instant now, wire::TcpOptions* options) {
   if (c.timestamps) {
     options->has_timestamps = true;
@@ -111,12 +125,14 @@ bool Transmit(Context& context, Connection& c, SentSegment* s, Instant now) {
   if (frame == nullptr) return false;
   AddPayload(c, frame, s->chunk, s->begin, payload);
   const bool cut = payload > segment_size;
-  if (!Send(context, c, frame, static_cast<uint16_t>(cut ? segment_size : 0), now).ok()) {
+  const uint32_t cut_size = cut ? CutSize(context, c, segment_size) : segment_size;
+  if (!Send(context, c, frame, static_cast<uint16_t>(cut ? cut_size : 0), now).ok()) {
     return false;
   }
-  const uint32_t segments = std::max(1u, (payload + segment_size - 1) / segment_size);
+  const uint32_t segments = cut ? (payload + cut_size - 1) / cut_size : 1;
   c.data_segments_out += segments;
-  if (payload < segment_size) c.send.small_end = s->end;  // Linux: tcp_minshall_update
+  // Linux: tcp_minshall_update
+  if (IsShort(context, c, payload, segment_size)) c.send.small_end = s->end;
   NoteAckSent(context, c, segments);
   c.duplicate_sack = false;  // RFC 2883: each duplicate is reported once
   NoteDataSent(c, now);
@@ -161,7 +177,8 @@ Hold PlanNext(const Context& context, const Connection& c, PushMode mode, Instan
     plan->fin = true;
     return room == 0 ? Hold::kPeerWindow : Hold::kNothing;
   }
-  const uint32_t size = SegmentSize(c);
+  uint32_t size = SegmentSize(c);
+  if (unsent > size) size = CutSize(context, c, size);
   const uint32_t least = std::min(unsent, size);
   const uint64_t in_flight = InFlight(c);
   const uint64_t window = c.congestion.window;
@@ -223,8 +240,9 @@ bool SendNew(Context& context, Connection& c, const Plan& plan, Instant now) {
 
 // Cuts the record to what one retransmission may carry.
 bool FitRetransmission(Context& context, Connection& c, SentSegment* s, uint64_t room) {
-  const uint32_t size = SegmentSize(c);
   const uint32_t payload = s->length() - (s->fin ? 1 : 0);
+  uint32_t size = SegmentSize(c);
+  if (payload > size) size = CutSize(context, c, size);
   uint32_t most = FramePayload(context, c, size);
   most = static_cast<uint32_t>(std::min<uint64_t>(most, std::max<uint64_t>(room, size)));
   const uint32_t fits = PayloadThatFits(c, s->chunk, s->begin, std::min(payload, most));

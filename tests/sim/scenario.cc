@@ -138,6 +138,7 @@ void DrawDevice(Kind kind, Draw& draw, bool tso, HostOptions* options) {
   device.mtu = DrawMtu(kind, draw);
   const bool capable = kind == Kind::kLarge || draw.OneIn(2);
   device.transmit_checksum = capable;
+  device.payload_unit = device.mtu % 3 == 0 ? 64 : 0;
   if (capable && tso) {
     device.tcp_segmentation_max =
         draw.OneIn(3) ? static_cast<uint32_t>(draw.Between(10'000, 65'535)) : 65'535;

@@ -141,5 +141,61 @@ TEST_F(Windows, TheScaleCoversTheLargestBuffer) {
   EXPECT_LE(syn.window, 65535);
 }
 
+class WholeUnits : public TcpScript {
+ protected:
+  TcpHost::Socket* Accept(uint32_t mtu, uint16_t mss) {
+    DeviceCapabilities device = OffloadDevice();
+    device.mtu = mtu;
+    device.payload_unit = 4096;
+    UseDevice(device);
+    return AcceptOne(MssOnly(mss));
+  }
+};
+
+TEST_F(WholeUnits, SegmentsThatAreCutHoldThemWhereThatCostsLittle) {
+  TcpHost::Socket* s = Accept(9000, 8960);
+  Write(s, std::string(3 * 8192 + 100, 'x'));
+  const Seg large = Out();
+  EXPECT_EQ(large.segment_size, 8192);
+  EXPECT_EQ(large.payload.size(), 3 * 8192 + 100u);
+  EXPECT_FALSE(HasOut());
+  // Lost: again in the same units.
+  Advance(Duration::Seconds(1));
+  const Seg again = Out();
+  EXPECT_EQ(again.sequence, large.sequence);
+  EXPECT_EQ(again.payload.size() % 8192, 0u);
+}
+
+TEST_F(WholeUnits, WhatFitsIntoOneSegmentIsNotCut) {
+  TcpHost::Socket* s = Accept(9000, 8960);
+  Write(s, std::string(8960, 'x'));
+  const Seg one = Out();
+  EXPECT_EQ(one.payload.size(), 8960u);
+  EXPECT_EQ(one.segment_size, 0);
+}
+
+TEST_F(WholeUnits, ASegmentThatWouldLoseMoreThanANinthIsFull) {
+  TcpHost::Socket* s = Accept(6000, 5960);
+  Write(s, std::string(12000, 'x'));
+  EXPECT_EQ(Out().segment_size, 5960);
+  s = Accept(1500, 1460);
+  Write(s, std::string(5000, 'x'));
+  EXPECT_EQ(Out().segment_size, 1460);
+}
+
+// A whole unit is no short segment: what follows it is not held until it is acknowledged.
+TEST_F(WholeUnits, NagleCountsThemAsFull) {
+  TcpHost::Socket* s = Accept(9000, 8960);
+  PeerSends("x");
+  peer_window_ = 8192;
+  PeerSends("y");  // later than the last update, so that it may shrink the window
+  SkipOut();
+  Write(s, std::string(9000, 'x'));
+  EXPECT_EQ(Out().payload.size(), 8192u);
+  peer_window_ = 65535;
+  In(Peer(kTcpAck));
+  EXPECT_EQ(Out().payload.size(), 808u);
+}
+
 }  // namespace
 }  // namespace userstack::testing
