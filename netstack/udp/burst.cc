@@ -13,13 +13,18 @@ constexpr uint32_t kMostBytes = 60 << 10;  // headers included, within one IP pa
 // Calls this near to each other are a stream of them; so many make it worth waiting for the next.
 constexpr Duration kNear = Duration::Microseconds(20);
 constexpr uint32_t kNearCalls = 16;
+// What the wire takes for a datagram at the most, waking the receiver included: the time in which a
+// burst left says nothing about the program.
+constexpr Duration kToLeave = Duration::Microseconds(3);
 // No datagram waits longer for others to join it, as far as the stack is asked.
 constexpr Duration kLongestWait = Duration::Microseconds(50);
 
 }  // namespace
 
 void Udp::NoteCall(Instant now) {
-  near_calls_ = now - last_call_ <= kNear ? near_calls_ + 1 : 0;
+  const Duration near = kNear + kToLeave * just_left_;
+  just_left_ = 0;
+  near_calls_ = now - last_call_ <= near ? near_calls_ + 1 : 0;
   last_call_ = now;
 }
 
@@ -86,6 +91,7 @@ bool Udp::FlushBurst(Instant now) {
   if (burst_ == nullptr) return false;
   UdpEndpoint& endpoint = *burst_;
   burst_ = nullptr;
+  just_left_ = burst_count_;
   core_->counters.Add(Counter::kUdpOutDatagrams, burst_count_ - 1u);
   (void)Flush(endpoint, now);
   return true;

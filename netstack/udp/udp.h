@@ -128,6 +128,7 @@ class Udp {
   Instant burst_started_;
   Instant last_call_;
   uint32_t near_calls_ = 0;  // calls that followed each other at once
+  uint16_t just_left_ = 0;   // datagrams of the burst that left since the last call
   Pool<UdpEndpoint> pool_;
   List<UdpEndpoint, &UdpEndpoint::node> all_;
   uint32_t closing_ = 0;  // closed, with frames on the way

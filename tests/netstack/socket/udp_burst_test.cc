@@ -188,6 +188,25 @@ TEST_F(UdpBurstTest, OnlyAStreamOfCallsMayWaitAndNeverLongerThanItsBound) {
   EXPECT_FALSE(stack.OutputMayWait(now())) << "the stream has ended";
 }
 
+// A wire that is slow, or has to wake the receiver, takes its time for a burst: the calls before
+// and after it follow each other at once all the same.
+TEST_F(UdpBurstTest, TheTimeInWhichABurstLeftDoesNotEndAStreamOfCalls) {
+  Open2();
+  for (int i = 0; i < 64; ++i) SendTo(client_, "burst", to_);
+  Go();
+  wire_runs_ = false;
+  Run(Duration::Microseconds(200));
+  SendTo(client_, "burst", to_);
+  EXPECT_TRUE(a().stack->OutputMayWait(now()));
+  Go();
+  wire_runs_ = false;
+  Run(Duration::Microseconds(30));
+  SendTo(client_, "burst", to_);
+  EXPECT_FALSE(a().stack->OutputMayWait(now())) << "one datagram does not take that long";
+  Go();
+  EXPECT_EQ(All().size(), 66u);
+}
+
 TEST_F(UdpBurstTest, ADeadlineThatHasPassedIsNotKeptWhileTheDeviceTakesNothing) {
   Open2();
   Stack& stack = *a().stack;
