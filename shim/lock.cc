@@ -15,8 +15,22 @@ namespace {
 constexpr int kSpins = 200;
 constexpr bool kMeasured = USERSTACK_LOCK_STATISTICS != 0;
 
+// The longest sleep at a time. A wake-up may go to a thread that is killed before it takes the
+// lock; when another took it on its way, its word says no more that somebody sleeps (the woken one
+// would have said it again), and the kernel's care for robust mutexes ends at a word of 0.
+constexpr Duration kLongestSleep = Duration::Milliseconds(10);
+
 // Of this thread's latest acquisition.
 constinit thread_local LockWatch t_watch __attribute__((tls_model("initial-exec")));
+
+int Lock(pthread_mutex_t* mutex) {
+  for (;;) {
+    const Instant until = MonotonicNow() + kLongestSleep;
+    const timespec deadline{until.nanoseconds / 1'000'000'000, until.nanoseconds % 1'000'000'000};
+    const int result = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &deadline);
+    if (result != ETIMEDOUT) return result;
+  }
+}
 
 int LockWithSpin(pthread_mutex_t* mutex) {
   // glibc: __lock is 0 when free; looking before trying keeps the cache line shared.
@@ -33,7 +47,7 @@ int LockWithSpin(pthread_mutex_t* mutex) {
     __builtin_ia32_pause();
   }
   if constexpr (kMeasured) t_watch.Slept();
-  return pthread_mutex_lock(mutex);
+  return Lock(mutex);
 }
 
 }  // namespace

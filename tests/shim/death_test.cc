@@ -1,8 +1,11 @@
 // Death of processes, with and without the lock: what was theirs goes, the others go on.
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <fstream>
 #include <random>
 #include <vector>
 
@@ -70,6 +73,52 @@ TEST(Death, OwnerOfTheLockThatDiesIsAuditedAndTheOthersGoOn) {
     EXPECT_EQ(ExitCode(pid), 128 + SIGKILL);
     Session session;
     EXPECT_FALSE(session.failed());
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+bool SleepsInFutex(pid_t pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/syscall");
+  long call = -1;
+  return in >> call && call == SYS_futex;
+}
+
+// What pthread_mutex_lock does until it is woken.
+void SleepForLock(pthread_mutex_t& mutex) {
+  int* word = &mutex.__data.__lock;
+  const int held = __atomic_or_fetch(word, static_cast<int>(FUTEX_WAITERS), __ATOMIC_ACQ_REL);
+  syscall(SYS_futex, word, FUTEX_WAIT, held, nullptr, nullptr, 0);
+}
+
+// Of two that sleep for the lock the first is woken and killed before it can take it, and another
+// takes it on its way: nothing in the lock's word says any more that somebody sleeps.
+TEST(Death, WakeUpForTheLockThatDiesWithItsThreadHoldsUpNobody) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    pid_t sleepers[2];
+    for (unsigned i = 0; i < 2; ++i) {
+      sleepers[i] = ForkAttached();
+      if (sleepers[i] != 0) continue;
+      while (__atomic_load_n(&Fake().counters[i], __ATOMIC_ACQUIRE) == 0) poll(nullptr, 0, 1);
+      if (i == 0) {
+        SleepForLock(CurrentShared().lock);
+        kill(getpid(), SIGKILL);
+      }
+      { Session session; }
+      Leave(0);
+    }
+    {
+      Session session;
+      for (unsigned i = 0; i < 2; ++i) {
+        __atomic_store_n(&Fake().counters[i], 1, __ATOMIC_RELEASE);
+        EXPECT_TRUE(Eventually([&] { return SleepsInFutex(sleepers[i]); }));
+      }
+    }
+    { Session session; }
+    EXPECT_EQ(ExitCode(sleepers[0]), 128 + SIGKILL);
+    EXPECT_EQ(ExitCode(sleepers[1]), 0);
     return 0;
   });
   EXPECT_EQ(child.Wait(), 0);
