@@ -1,12 +1,13 @@
 #!/usr/bin/python3
-"""Workers under traffic are killed at random instants, with the stack's lock or without: the stack is
-mended each time, and the parent's own connections go on."""
+"""Workers under traffic (small blocks; streams whose threads wait in large reads and send files) are
+killed at random instants, with the stack's lock or without: the stack is mended each time, and the
+parent's own connections go on."""
 import re
 
 import harness
 from harness import KERNEL4, STACK4, check, equal
 
-KILLS = 400
+KILLS = 300
 SEEDS = (1, 2, 3)
 
 
@@ -14,9 +15,12 @@ def test(net):
     echo = net.kernel(harness.compile_program("echo_server"), KERNEL4, "9300", "3")
     harness.wait_port(9300, KERNEL4, echo)
     storm = harness.compile_program("kill_storm")
+    mirror = net.kernel(storm, "mirror", KERNEL4, "9301")
+    harness.wait_port(9301, KERNEL4, mirror)
+    path, _ = harness.make_file("storm", 1 << 20)
     with_lock = 0
     for seed in SEEDS:
-        program = net.wrapped(storm, STACK4, KERNEL4, "9300", KILLS, seed, environment={"USERSTACK_LOG": "info"})
+        program = net.wrapped(storm, STACK4, KERNEL4, "9300", KILLS, seed, path, environment={"USERSTACK_LOG": "info"})
         status = program.wait(60)
         found = re.findall(r"audit: .*|a process died inside the stack and.*", program.errors())
         check(status == 0, "seed %d: status %d: %s %s" % (seed, status, program.out().decode(), found))
