@@ -95,8 +95,9 @@ uint32_t Peek(const Connection& c, IoCursor& to, uint32_t wanted, bool discard) 
   return done;
 }
 
-uint32_t Read(Context& context, Connection& c, IoCursor& to, uint32_t wanted, bool discard) {
-  uint32_t done = 0;
+// `done`: what the call has got already.
+uint32_t Read(Context& context, Connection& c, IoCursor& to, uint32_t wanted, bool discard,
+              uint32_t done) {
   while (done < wanted) {
     if (done > 0 && c.urgent != Urgent::kNone && c.receive.urgent == c.receive.copied) break;
     const Stretch s = NextStretch(c, c.receive.copied, ReceivedBytes(c), wanted - done);
@@ -132,7 +133,7 @@ Result<size_t> ReceiveData(Context& context, Connection& c, const IoVector& data
     return nothing;
   }
   const uint32_t landed = ReportLanded(context, c, to);
-  const uint32_t done = landed + Read(context, c, to, wanted - landed, discard);
+  const uint32_t done = Read(context, c, to, wanted, discard, landed);
   // Linux (tcp_recvmsg_locked): to want nothing is to wait for something all the same.
   if (done == 0 && (wanted > 0 || ReceivedBytes(c) == 0)) {
     const Result<size_t> nothing = WhyNothing(c);

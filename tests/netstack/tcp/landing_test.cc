@@ -197,6 +197,20 @@ TEST_F(LandingTest, AResetBehindTextThatHasLandedIsForTheNextCall) {
   EXPECT_EQ(GoOn(), -ECONNRESET);
 }
 
+// Linux (tcp_recvmsg_locked): a read that has got something ends at the mark.
+TEST_F(LandingTest, AReadOfTextThatHasLandedEndsAtTheUrgentMark) {
+  Run();
+  Wait();
+  PeerSends(Text());
+  Seg segment = Peer(kTcpAck | kTcpUrgent | kTcpPush, "!behind");
+  segment.urgent = 1;
+  In(segment);
+  peer_next_ += 7;
+  EXPECT_EQ(GoOn(), static_cast<int64_t>(kSegment));
+  EXPECT_EQ(GoOn(), 6);
+  EXPECT_EQ(memory_.substr(0, 6), "behind");
+}
+
 // One conversation with bursts of every length. (Windows may differ, and with them what is
 // acknowledged at once: text that has landed fills no buffer.)
 class Conversation : public LandingTest {
