@@ -187,7 +187,7 @@ def watched(net):
 def java(net):
     """A virtual machine that makes code all the time, as a server and a client."""
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs", "Fetch.java")
-    run = net.wrapped("java", "-XX:TieredStopAtLevel=1", source, harness.STACK4, 8092,
+    run = net.wrapped("java", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", source, harness.STACK4, 8092,
                       environment=ON, traced=True).expect(0)
     equal(run.out(), b"500\n", "bytes fetched")
     net.no_kernel_sockets()
