@@ -65,6 +65,11 @@ class Session {
   // For a call that has found what it came for: looks only when nobody has for so long that others
   // may be waiting for input.
   void LookBeside();
+  // For a call that has kBulk bytes to send, or more: what was sent before may be acknowledged, and
+  // its buffers, which are still in the cache, take the new bytes. Beside the copy the look costs
+  // little.
+  static constexpr size_t kBulk = 65536;
+  void LookBeforeBulk();
   // From now on, until it is called again: the call waits for text of `socket` and has this memory
   // for it (null: no more). What lands there is reported by the next Stack::Receive.
   static void OfferMemory(Socket* socket, void* memory, size_t size);

@@ -26,6 +26,7 @@ bool HasNewsForNextCall(const Socket& socket, EventMask news) {
 
 long SendStream(SocketCall& call, const IoVector& data, int flags, bool nonblocking) {
   Socket& socket = call.socket();
+  if (data.Total() >= Session::kBulk) call.session().LookBeforeBulk();
   IoWindow window(data);
   size_t sent = 0;
   const auto attempt = [&]() -> long {
