@@ -251,12 +251,14 @@ class Scatter {
   }
 
   // Entries for readv, the header first. Their total is the longest frame that can be taken. With
-  // `landing` the text of the frame that it foretells goes to the program.
+  // `landing` the text of the frame that it foretells goes to the program, and what has no room
+  // there to the large buffer.
   size_t EntriesWith(const Landing& landing, VirtioHeader& header, iovec* out) const {
     out[0] = {header.data(), header.size()};
     out[1] = {small_[0]->bytes, landing.header_length};
-    out[2] = {landing.next(), Landing::kLongestText};
-    return 3;
+    out[2] = {landing.next(), landing.room()};
+    out[3] = {large_->bytes, Landing::kLongestText - landing.room()};
+    return 4;
   }
   size_t Entries(VirtioHeader& header, iovec* out, size_t* capacity) const {
     size_t count = 0;
@@ -281,8 +283,14 @@ class Scatter {
 
   // Another frame than `landing` foretold: its bytes go where they would have been read to.
   void TakeBack(const Landing& landing, uint32_t length) {
+    static_assert(Landing::kLeastPart >= kSmallBytes);
     const uint8_t* from = landing.next();
     uint32_t at = landing.header_length;
+    const uint32_t split = at + landing.room();
+    if (length > split) {
+      std::memmove(large_->bytes + (split - kSmallBytes), large_->bytes, length - split);
+      length = split;
+    }
     for (unsigned i = 0; i <= kSmallBuffers && at < length; ++i) {
       Buffer* to = i < kSmallBuffers ? small_[i] : large_;
       const uint32_t begin = i * kSmallBufferBytes;  // of `to` within the frame
@@ -295,9 +303,12 @@ class Scatter {
   void MoveInto(Packet& packet, uint32_t length, Landing& landing) {
     packet.length = length;
     packet.slices[0] = {small_[0], 0, landing.header_length};
-    packet.slices[1] = landing.Fill(length - landing.header_length);
-    packet.slice_count = 2;
     small_[0] = nullptr;
+    const uint32_t text = length - landing.header_length;
+    const uint32_t lands = std::min(text, landing.room());
+    packet.slices[1] = landing.Fill(lands);
+    packet.slice_count = 2;
+    AppendLarge(packet, text - lands);
   }
 
   // Moves the buffers that hold the `length` bytes just read into `packet`.
@@ -309,13 +320,17 @@ class Scatter {
       small_[i] = nullptr;
       length -= n;
     }
+    AppendLarge(packet, length);
+  }
+
+ private:
+  // The first `length` bytes of the large buffer.
+  void AppendLarge(Packet& packet, uint32_t length) {
     if (length == 0) return;
     if (length <= kCopyBreak && CopyOut(packet, length)) return;
     packet.slices[packet.slice_count++] = {large_, 0, length};
     large_ = nullptr;
   }
-
- private:
   bool CopyOut(Packet& packet, uint32_t length) {
     const unsigned needed = (length + kSmallBufferBytes - 1) / kSmallBufferBytes;
     Buffer* copies[kCopyBreak / kSmallBufferBytes];
@@ -424,10 +439,12 @@ Took OneRead::Accept(Packet& packet, uint32_t length) {
 size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                           Instant now) {
   Scatter scatter(core);
+  const bool lands = core.landing.IsOpen();
   size_t taken = 0;
   uint64_t bytes = 0;
   for (size_t reads = 0; reads < limit && bytes < kBytesPerCall && !gone_; ++reads) {
-    if (core.landing.IsFull()) break;
+    // The memory is full, or another frame came than what was foretold: see landing.h.
+    if (core.landing.IsFull() || (lands && !core.landing.IsOpen())) break;
     Packet* packet = scatter.Refill() ? core.packets.Allocate() : nullptr;
     OneRead read(fd_.get(), core, scatter);
     const Took took = read.Run(packet);

@@ -75,6 +75,10 @@ struct ThreadState {
   Socket* landing_socket = nullptr;
   void* landing_memory = nullptr;
   size_t landing_size = 0;
+  // The connection that it last read with room for a frame, and how often it has read since it last
+  // waited apart.
+  const void* reads_from = nullptr;
+  unsigned reads_since_wait = ~0u;
   pollfd* poll_buffer = nullptr;
   size_t poll_capacity = 0;
   bool is_pump = false;

@@ -73,6 +73,11 @@ class Session {
   // From now on, until it is called again: the call waits for text of `socket` and has this memory
   // for it (null: no more). What lands there is reported by the next Stack::Receive.
   static void OfferMemory(Socket* socket, void* memory, size_t size);
+  // For a call that has found what it came for, and has memory left that it has offered: looks at
+  // the device when the next frame is likely to land there. True: something did.
+  bool LookForMore();
+  // The thread waits for sockets apart from reading them (select, epoll).
+  static void NoteWaitApart();
   // The call has sent a datagram that others may follow at once: at its end the stack may keep it
   // for them, if it thinks so and the pump is about to look. `certain`: another follows within this
   // very call, whatever the pump does.

@@ -39,6 +39,8 @@ constexpr Duration kBulkInterval = Duration::Microseconds(10);
 constexpr size_t kBatch = 64;
 constexpr uint64_t kLookBytes = 256 << 10;
 constexpr size_t kLookPackets = 128;
+// A thread that reads no more often than this between its waits has the habit to wait first.
+constexpr unsigned kReadsPerWait = 64;
 // A datagram is kept for others that follow it while the pump looks within this time (or should
 // have within this time, so that one that is stopped holds nothing up).
 constexpr Duration kSoon = Duration::Microseconds(200);
@@ -219,13 +221,23 @@ namespace {
 
 void SetDeviceBusy(bool busy) { __atomic_store_n(&g_shared->device_busy, busy, __ATOMIC_RELAXED); }
 
+void OpenLanding(Stack& stack) {
+  stack.OpenLanding(*t_state.landing_socket, t_state.landing_memory, t_state.landing_size,
+                    t_state.reads_since_wait < kReadsPerWait);
+}
+
+// A thread that waits before it reads, and is all that the wire works for: it is ready with the
+// first frame, and its read takes those behind it, into the program's memory (LookForMore).
+bool WillReadItself(const Landing& landing) {
+  return t_state.landing_memory == nullptr && t_state.reads_since_wait < kReadsPerWait &&
+         landing.streak >= Landing::kLongStreak && landing.recent == t_state.reads_from;
+}
+
 // One look. A full batch may have left something.
 size_t TakeBatch(Instant now, size_t limit, uint64_t* bytes) {
   Stack& stack = *g_shared->stack;
   Packet* packets[kBatch];
-  if (t_state.landing_memory != nullptr) {
-    stack.OpenLanding(*t_state.landing_socket, t_state.landing_memory, t_state.landing_size);
-  }
+  if (t_state.landing_memory != nullptr) OpenLanding(stack);
   const size_t count = g_local.device->Receive(stack.core(), packets, limit, kWireInterface, now);
   stack.core().landing.Close();
   for (size_t i = 0; i < count; ++i) *bytes += packets[i]->length;
@@ -254,6 +266,7 @@ void ReportProblem() {
 }
 
 size_t TakeInput(Instant now) {
+  if (WillReadItself(g_shared->stack->core().landing)) return TakeOne(now);
   size_t taken = 0;
   uint64_t bytes = 0;
   while (taken < kLookPackets && bytes < kLookBytes) {
@@ -385,7 +398,23 @@ void Session::OfferMemory(Socket* socket, void* memory, size_t size) {
   t_state.landing_socket = socket;
   t_state.landing_memory = memory;
   t_state.landing_size = size;
+  if (socket == nullptr) return;
+  if (size > Landing::kLongestText) t_state.reads_from = socket->tcp;
+  if (t_state.reads_since_wait < kReadsPerWait) ++t_state.reads_since_wait;
 }
+
+bool Session::LookForMore() {
+  // It has looked just now: what there was it has.
+  if (failed_ || g_shared->last_poll == now_.nanoseconds) return false;
+  Landing& landing = core().landing;
+  OpenLanding(stack());
+  if (!landing.IsOpen()) return false;
+  uint64_t bytes = 0;
+  TakeBatch(now_, kBatch, &bytes);
+  return landing.taken != 0;
+}
+
+void Session::NoteWaitApart() { t_state.reads_since_wait = 0; }
 
 bool Session::ExpectsClose() const { return t_state.replies.ExpectsClose(); }
 void Session::NoteWrite(const Description& connection) {

@@ -9,6 +9,7 @@
 // holder of the lock reports them to the program before it lets go.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "netstack/base/byte_order.h"
@@ -20,12 +21,16 @@ struct Landing {
   static constexpr uint32_t kMaxHeaders = 88;      // Ethernet, IPv6, TCP with timestamps: 86
   static constexpr uint32_t kLongestText = 65535;  // of one frame: there is always room for it
   static constexpr uint64_t kLongStreak = 256 << 10;
+  // Of a frame that lands in part at least so much does: more than what the other buffers before
+  // the large one hold, so that the rest begins in that.
+  static constexpr uint32_t kLeastPart = 16 << 10;
 
-  Buffer buffer;                // never in the pool; of capacity 0, so that it counts as no memory
-  uint32_t size = 0;            // of the program's memory
-  const void* owner = nullptr;  // the connection whose text it is
-  uint32_t taken = 0;           // by the transport, from the front
-  uint32_t filled = 0;          // by the device, from the front
+  Buffer buffer;      // never in the pool; of capacity 0, so that it counts as no memory
+  uint32_t size = 0;  // of the program's memory
+  uint32_t least = kLongestText;  // room there without which the next frame is not read into it
+  const void* owner = nullptr;    // the connection whose text it is
+  uint32_t taken = 0;             // by the transport, from the front
+  uint32_t filled = 0;            // by the device, from the front
   // Text that `recent` has got without another connection's in between: that the next frame is its
   // too is worth a guess when this is long.
   const void* recent = nullptr;
@@ -43,6 +48,8 @@ struct Landing {
   }
 
   uint8_t* next() const { return buffer.bytes + filled; }
+  // For the text of one frame. What a longer one has beyond it the device puts into buffers.
+  uint32_t room() const { return std::min(size - filled, kLongestText); }
   // For the device: may the next frame's text be read to next()?
   bool IsOpen() const { return header_length != 0 && HasRoom(); }
   // Text was put there, and the program had better read it before more is taken from the device.
@@ -55,7 +62,7 @@ struct Landing {
     for (uint32_t i = 0; i < header_length; ++i) different |= (bytes[i] ^ header[i]) & mask[i];
     return different == 0;
   }
-  // It was: its text is at next(). The slice is one more reference to `buffer`.
+  // It was: `text` bytes of it are at next(). The slice is one more reference to `buffer`.
   Slice Fill(uint32_t text) {
     const Slice slice{&buffer, filled, text};
     BufferPool::Reference(&buffer);
@@ -65,7 +72,7 @@ struct Landing {
   }
 
  private:
-  bool HasRoom() const { return size - filled >= kLongestText; }
+  bool HasRoom() const { return size - filled >= least; }
 };
 
 }  // namespace userstack

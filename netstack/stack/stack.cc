@@ -219,9 +219,10 @@ bool Stack::OutputMayWait(Instant now) const {
 }
 
 // A raw socket keeps copies of packets that share their bytes.
-void Stack::OpenLanding(const Socket& socket, void* memory, size_t size) {
+void Stack::OpenLanding(const Socket& socket, void* memory, size_t size, bool in_part) {
   if (socket.kind != SocketKind::kTcp || raw_.HasEndpoints()) return;
-  tcp_.OpenLanding(*socket.tcp, static_cast<uint8_t*>(memory), size);
+  tcp_.OpenLanding(*socket.tcp, static_cast<uint8_t*>(memory), size,
+                   in_part ? Landing::kLeastPart : Landing::kLongestText);
 }
 
 void Stack::ReturnFrame(Frame* frame) { ip_.ReturnFrame(frame); }

@@ -58,8 +58,9 @@ class Stack {
   // A call of `socket` waits for text that the device is about to be asked for: the device may put
   // it into `memory`, the beginning of what the call was given, by core().landing. Closed again
   // before Input. What has landed is reported by the next Receive, which must be that call's,
-  // before anybody else has the stack.
-  void OpenLanding(const Socket& socket, void* memory, size_t size);
+  // before anybody else has the stack. `in_part`: also where the longest frame's text has not room
+  // in full.
+  void OpenLanding(const Socket& socket, void* memory, size_t size, bool in_part);
 
   // --- sockets ---
   // AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW (no SOCK_NONBLOCK bits). EAFNOSUPPORT

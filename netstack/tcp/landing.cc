@@ -73,7 +73,8 @@ bool IsLikely(const Landing& landing, const Connection& c) {
 
 }  // namespace
 
-void OpenLanding(Context& context, const Connection& c, uint8_t* memory, size_t size) {
+void OpenLanding(Context& context, const Connection& c, uint8_t* memory, size_t size,
+                 uint32_t least) {
   Landing& landing = context.core->landing;
   landing.Close();
   if (!IsLikely(landing, c)) return;
@@ -84,23 +85,26 @@ void OpenLanding(Context& context, const Connection& c, uint8_t* memory, size_t 
   landing.filled = landing.taken;
   landing.buffer.bytes = memory;
   landing.size = static_cast<uint32_t>(std::min<size_t>(size, 1u << 30));
+  landing.least = least;
   landing.buffer.size_class = BufferClass::kProgram;
   std::memset(landing.mask, 0, sizeof(landing.mask));
   ForetellSegment(landing, c, kNetwork + ForetellNetwork(landing, c.tuple));
 }
 
-bool TakeIfInPlace(Context& context, Connection& c, Packet* packet) {
+uint32_t TakeIfInPlace(Context& context, Connection& c, Packet* packet) {
   Landing& landing = context.core->landing;
-  if (landing.owner != &c || packet->slice_count != 2 || packet->slices[0].length != 0) {
-    return false;
-  }
-  const Slice& text = packet->slices[1];
+  if (landing.owner != &c || packet->slice_count < 2 || packet->slices[0].length != 0) return 0;
+  const Slice text = packet->slices[1];
   const bool in_place = text.buffer == &landing.buffer && text.offset == landing.taken;
-  if (!in_place || !c.received.empty() || c.receive.copied != c.receive.next) return false;
+  if (!in_place || !c.received.empty() || c.receive.copied != c.receive.next) return 0;
   landing.taken += text.length;
   c.receive.copied = c.receive.copied + text.length;
-  context.core->packets.Release(packet);
-  return true;
+  context.core->buffers.Release(packet->slices[0].buffer);
+  context.core->buffers.Release(text.buffer);
+  packet->slice_count = static_cast<uint8_t>(packet->slice_count - 2);
+  std::copy_n(packet->slices + 2, packet->slice_count, packet->slices);
+  packet->length -= text.length;
+  return text.length;
 }
 
 bool BringLandedHome(Core& core, Packet* packet) {

@@ -8,17 +8,18 @@
 namespace userstack::tcp {
 
 // The caller waits for `c`'s text and has `size` bytes of memory for it. Opens the landing when the
-// next frame is likely to be the next segment of a long run of c's.
-void OpenLanding(Context& context, const Connection& c, uint8_t* memory, size_t size);
+// next frame is likely to be the next segment of a long run of c's. `least`: Landing's.
+void OpenLanding(Context& context, const Connection& c, uint8_t* memory, size_t size,
+                 uint32_t least);
 
-bool TakeIfInPlace(Context& context, Connection& c, Packet* packet);
+uint32_t TakeIfInPlace(Context& context, Connection& c, Packet* packet);
 bool BringLandedHome(Core& core, Packet* packet);
 uint32_t ReportSomeLanded(Context& context, IoCursor& to);
 
-// True when text in order lies in its place in the program's memory: it is received and read, and
-// `packet` is given back.
-inline bool TakeLanded(Context& context, Connection& c, Packet* packet) {
-  return context.core->landing.buffer.references != 0 && TakeIfInPlace(context, c, packet);
+// How much of `packet`, which is text in order, lies in its place in the program's memory: so much
+// is received and read, and the packet has only what follows.
+inline uint32_t TakeLanded(Context& context, Connection& c, Packet* packet) {
+  return context.core->landing.buffer.references == 0 ? 0 : TakeIfInPlace(context, c, packet);
 }
 // Before a packet is kept: bytes of the program's memory are copied into buffers. False: there are
 // none.

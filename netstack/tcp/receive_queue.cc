@@ -85,13 +85,16 @@ void AbsorbFollowing(Context& context, Connection& c, ReorderBlock* block) {
 void QueueInOrder(Context& context, Connection& c, Segment& segment) {
   Packet* packet = segment.packet;
   segment.packet = nullptr;
-  if (!TakeLanded(context, c, packet)) {
+  const uint32_t landed = TakeLanded(context, c, packet);
+  if (landed == segment.length) {
+    context.core->packets.Release(packet);
+  } else {
     if (!BringHome(*context.core, packet)) {
       context.core->counters.Add(Counter::kTcpReceivePruned);
       context.core->packets.Release(packet);
       return;
     }
-    Append(context, c, c.received, packet, segment.sequence);
+    Append(context, c, c.received, packet, segment.sequence + landed);
   }
   c.receive.next = segment.sequence + segment.length;
 }

@@ -139,8 +139,8 @@ Result<size_t> Tcp::Receive(Connection& c, const IoVector& data, int flags, int*
   return ReceiveData(context_, c, data, flags, message_flags, now);
 }
 
-void Tcp::OpenLanding(const Connection& c, uint8_t* memory, size_t size) {
-  tcp::OpenLanding(context_, c, memory, size);
+void Tcp::OpenLanding(const Connection& c, uint8_t* memory, size_t size, uint32_t least) {
+  tcp::OpenLanding(context_, c, memory, size, least);
 }
 
 Status Tcp::Shutdown(Connection& c, int how, Instant now) {

@@ -56,7 +56,7 @@ class Tcp {
   Result<size_t> Receive(Connection& connection, const IoVector& data, int flags,
                          int* message_flags, Instant now);
   // The call that waits for text has this memory: what comes next may be put there at once.
-  void OpenLanding(const Connection& connection, uint8_t* memory, size_t size);
+  void OpenLanding(const Connection& connection, uint8_t* memory, size_t size, uint32_t least);
   Status Shutdown(Connection& connection, int how, Instant now);
   // The socket is gone: lingers, closes or resets as Linux does. The connection is no longer the
   // caller's.

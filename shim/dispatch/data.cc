@@ -140,16 +140,35 @@ namespace {
 // While it lives, a look at the device may put the text of a stream where a plain read wants it.
 class Offer {
  public:
-  Offer(Socket& socket, const IoVector& data, int flags) {
+  Offer(Socket& socket, const IoVector& data, int flags) : socket_(socket) {
     if (!IsStream(socket) || data.count() == 0 || (flags & ~kOwnFlags) != 0) return;
-    const iovec& first = data.entries()[0];
-    if (first.iov_len >= Landing::kLongestText) {
-      Session::OfferMemory(&socket, first.iov_base, first.iov_len);
-    }
+    memory_ = data.entries()[0];
+    if (memory_.iov_len >= Landing::kLeastPart) Make(memory_);
   }
   ~Offer() { Session::OfferMemory(nullptr, nullptr, 0); }
   Offer(const Offer&) = delete;
   Offer& operator=(const Offer&) = delete;
+
+  // The read has got `done` bytes. More of the stream may land behind them: as much as the device
+  // has, so that the read takes what Linux, whose frames are in the socket already, would give it.
+  long Continue(SocketCall& call, size_t done) {
+    if (memory_.iov_len < done + Landing::kLeastPart) return 0;
+    const iovec rest{static_cast<char*>(memory_.iov_base) + done, memory_.iov_len - done};
+    Make(rest);
+    if (!call.session().LookForMore()) return 0;
+    ReceivedMessage message;
+    const Status status =
+        call.stack().Receive(socket_, IoVector(&rest, 1), 0, &message, call.now());
+    return status.ok() ? static_cast<long>(message.length) : 0;
+  }
+
+ private:
+  void Make(const iovec& memory) {
+    Session::OfferMemory(&socket_, memory.iov_base, memory.iov_len);
+  }
+
+  Socket& socket_;
+  iovec memory_ = {};  // of the read's; empty: it is no plain read of a stream
 };
 
 long Receive(SocketCall& call, const IoVector& data, int flags, ReceivedMessage* message) {
@@ -178,8 +197,9 @@ long Receive(SocketCall& call, const IoVector& data, int flags, ReceivedMessage*
     if (IsStream(socket) || (flags & MSG_TRUNC) != 0) return static_cast<long>(message->length);
     return static_cast<long>(message->copied);
   };
-  const Offer offer(socket, data, flags);
-  return Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
+  Offer offer(socket, data, flags);
+  const long result = Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
+  return result > 0 ? result + offer.Continue(call, static_cast<size_t>(result)) : result;
 }
 
 }  // namespace

@@ -123,6 +123,7 @@ class Collection {
 
 long WaitOnInstance(Session& session, int epoll, Description& instance, epoll_event* events,
                     int limit, Instant deadline, bool at_once, const sigset_t* mask) {
+  Session::NoteWaitApart();
   bool last_look = at_once;
   bool interrupted = false;
   bool polled = false;

@@ -133,6 +133,7 @@ long Poller::AttachAll() {
 }
 
 long Poller::Run(Instant deadline, bool at_once, const sigset_t* mask) {
+  Session::NoteWaitApart();
   bool kernel_known = false;
   bool last_look = at_once;
   bool interrupted = false;

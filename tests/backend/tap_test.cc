@@ -374,7 +374,42 @@ TEST_F(TapTest, AFrameThatWasForetoldIsReadIntoTheProgramsMemory) {
   }
 }
 
-TEST_F(TapTest, AFrameThatWasNotForetoldIsTakenBackIntoBuffers) {
+// What has no room in the program's memory goes to buffers.
+TEST_F(TapTest, AFrameThatWasForetoldIsReadIntoTheProgramsMemoryInPart) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  for (const uint32_t part : {Landing::kLeastPart, 59999u - 8192u, 59999u, 60000u}) {
+    const auto in = TcpFrame(Family::kIpv4, 60000);
+    std::vector<uint8_t> memory(part + 16, 0x5a);
+    ASSERT_GT(kernel.Send(in, TcpOffload(Family::kIpv4, 1400)), 0) << std::strerror(errno);
+    Packet* packet = nullptr;
+    for (int i = 0; i < 100 && (packet == nullptr || packet->length != in.size()); ++i) {
+      if (packet != nullptr) core->packets.Release(packet);
+      OpenLanding(*core, in, 54, memory);
+      core->landing.size = part;
+      core->landing.least = Landing::kLeastPart;
+      packet = ReceiveAny(*tap, *core);
+      ASSERT_NE(packet, nullptr);
+    }
+    EXPECT_EQ(packet->slices[1].buffer, &core->landing.buffer);
+    EXPECT_EQ(core->landing.filled, part);
+    EXPECT_EQ(TestCore::BytesOf(*packet), in);
+    EXPECT_TRUE(std::equal(memory.begin(), memory.begin() + part, in.begin() + 54));
+    EXPECT_EQ(std::count(memory.begin() + part, memory.end(), 0x5a), 16);
+    core->packets.Release(packet);
+    core->landing.Close();
+  }
+  EXPECT_EQ(core->buffers.bytes_in_use(), 0u);
+}
+
+// The same when its memory has room for a part of it only.
+class TakenBack : public TapTest, public ::testing::WithParamInterface<uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Memory, TakenBack,
+                         ::testing::Values(80000, Landing::kLeastPart, 19999, 59999));
+
+TEST_P(TakenBack, AFrameThatWasNotForetoldIsTakenBackIntoBuffers) {
   auto tap = OpenTap();
   ASSERT_TRUE(tap);
   KernelSide kernel;
@@ -383,12 +418,13 @@ TEST_F(TapTest, AFrameThatWasNotForetoldIsTakenBackIntoBuffers) {
   for (const size_t payload : {1, 20, 1974, 1975, 5000, 8118, 8119, 20000, 60000}) {
     auto in = TcpFrame(Family::kIpv4, payload);
     Store16(&in[36], 2001);  // another port
-    std::vector<uint8_t> memory(80000);
+    std::vector<uint8_t> memory(GetParam());
     ASSERT_GT(kernel.Send(in, TcpOffload(Family::kIpv4, 1400)), 0) << std::strerror(errno);
     Packet* packet = nullptr;
     for (int i = 0; i < 100 && (packet == nullptr || packet->length != in.size()); ++i) {
       if (packet != nullptr) core->packets.Release(packet);
       OpenLanding(*core, foretold, 54, memory);
+      core->landing.least = Landing::kLeastPart;
       packet = ReceiveAny(*tap, *core);
       ASSERT_NE(packet, nullptr);
     }

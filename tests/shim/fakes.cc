@@ -222,7 +222,7 @@ bool Stack::HasUnfinishedWork(bool count_time_wait) const {
 
 void Stack::Mend(const tcp::Connection**, Instant) {}
 void Stack::Condemn(tcp::Connection*) {}
-void Stack::OpenLanding(const Socket&, void*, size_t) {}
+void Stack::OpenLanding(const Socket&, void*, size_t, bool) {}
 
 void Stack::CheckInvariants(const tcp::Connection**) const {
   while (State(this).hangs) {

@@ -64,6 +64,7 @@ TEST(Scenarios, TheFirstSeedsSeeWhatTheyAreMadeFor) {
   EXPECT_GT(all.refused, 20u);
   EXPECT_GT(all.driver.landed_bytes, 5'000'000u);
   EXPECT_GT(all.driver.wrong_guesses, 500u);
+  EXPECT_GT(all.driver.landed_in_part, 100u);
   EXPECT_GT(all.driver.reserved_bytes, 5'000'000u);
   EXPECT_GT(all.driver.held_replies, 20u);
   EXPECT_GT(all.driver.kept_replies, 20u);

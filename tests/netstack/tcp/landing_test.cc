@@ -36,7 +36,9 @@ class LandingTest : public TcpScript {
     while (HasOut()) acknowledged_ = Out().acknowledgment;
   }
   // A call has found nothing and waits.
-  void Wait() { tcp().OpenLanding(*socket_->connection, Memory(), memory_.size()); }
+  void Wait(uint32_t least = Landing::kLongestText) {
+    tcp().OpenLanding(*socket_->connection, Memory(), memory_.size(), least);
+  }
   uint8_t* Memory() { return reinterpret_cast<uint8_t*>(memory_.data()); }
   // The call goes on with what has come: the count, or -errno.
   int64_t GoOn() {
@@ -91,8 +93,55 @@ TEST_F(LandingTest, ARunThatAnotherConnectionInterruptedIsNoReasonToGuess) {
 
 TEST_F(LandingTest, MemoryWithoutRoomForTheLongestFrameIsNotUsed) {
   Run();
-  tcp().OpenLanding(*socket_->connection, Memory(), Landing::kLongestText - 1);
+  tcp().OpenLanding(*socket_->connection, Memory(), Landing::kLongestText - 1,
+                    Landing::kLongestText);
   EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TextWithoutRoomForAllOfItLandsInPartAndTheRestIsReadNext) {
+  Run();
+  memory_.assign(Landing::kLeastPart + 10, '-');
+  Wait(Landing::kLeastPart);
+  const std::string text = Text(30'000);
+  PeerSends(text);
+  EXPECT_EQ(landing().taken, memory_.size());
+  EXPECT_TRUE(LevelIn());
+  EXPECT_GT(socket_->connection->received_memory, 0u);
+  EXPECT_EQ(landing().buffer.references, 0u);
+  EXPECT_EQ(GoOn(), static_cast<int64_t>(memory_.size()));
+  EXPECT_EQ(memory_, text.substr(0, memory_.size()));
+  EXPECT_TRUE(LevelIn());
+  Wait(Landing::kLeastPart);
+  EXPECT_FALSE(landing().IsOpen());  // text waits
+  const size_t left = text.size() - memory_.size();
+  EXPECT_EQ(GoOn(), static_cast<int64_t>(left));
+  EXPECT_EQ(memory_.substr(0, left), text.substr(memory_.size()));
+  EXPECT_FALSE(LevelIn());
+  EXPECT_EQ(acknowledged_, peer_next_);
+}
+
+TEST_F(LandingTest, MemoryWithoutRoomForAnUsefulPartIsNotUsed) {
+  Run();
+  tcp().OpenLanding(*socket_->connection, Memory(), Landing::kLeastPart - 1, Landing::kLeastPart);
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TextThatLandedInPartBehindALostSegmentIsBroughtHome) {
+  Run();
+  memory_.assign(Landing::kLeastPart + 2 * kSegment, '-');
+  Wait(Landing::kLeastPart);
+  const std::string first = Text(), second = Text(30'000);
+  corrupt_next_ = true;
+  PeerSends(first);
+  PeerSends(second);
+  EXPECT_EQ(landing().taken, 0u);
+  EXPECT_EQ(landing().buffer.references, 0u);
+  EXPECT_EQ(GoOn(), -EAGAIN);
+  memory_.assign(128 << 10, '?');
+  peer_next_ -= first.size() + second.size();
+  PeerSends(first);
+  EXPECT_EQ(GoOn(), static_cast<int64_t>(first.size() + second.size()));
+  EXPECT_EQ(memory_.substr(0, first.size() + second.size()), first + second);
 }
 
 TEST_F(LandingTest, TextBehindUnreadTextDoesNotLand) {
@@ -215,12 +264,13 @@ TEST_F(LandingTest, AReadOfTextThatHasLandedEndsAtTheUrgentMark) {
 // acknowledged at once: text that has landed fills no buffer.)
 class Conversation : public LandingTest {
  public:
-  explicit Conversation(bool land) {
+  explicit Conversation(bool land, uint32_t least = Landing::kLongestText) {
     Accept();
     Run();
     Random random(7);
     for (int i = 0; i < 300; ++i) {
-      if (land) Wait();
+      if (least < Landing::kLongestText) memory_.resize(12000 + random.Next() % 30000);
+      if (land) Wait(least);
       for (uint64_t n = random.Next() % 6; n > 0; --n) PeerSends(Text(1 + random.Next() % 9000));
       landed_ += landing().taken;
       const int64_t got = GoOn();
@@ -247,6 +297,14 @@ TEST(Landing, WhatIsReadIsTheSameWithoutIt) {
   const Conversation with(true), without(false);
   EXPECT_GT(with.landed(), with.read().size() / 2);
   EXPECT_EQ(without.landed(), 0u);
+  EXPECT_EQ(with.read(), without.read());
+  EXPECT_EQ(with.results(), without.results());
+  EXPECT_TRUE(with.AllAcknowledged());
+}
+
+TEST(Landing, WhatIsReadIsTheSameWhereTextLandsInPart) {
+  const Conversation with(true, Landing::kLeastPart), without(false, Landing::kLeastPart);
+  EXPECT_GT(with.landed(), with.read().size() / 8);
   EXPECT_EQ(with.read(), without.read());
   EXPECT_EQ(with.results(), without.results());
   EXPECT_TRUE(with.AllAcknowledged());

@@ -19,6 +19,7 @@ constexpr Duration kLongestHold = Duration::Microseconds(50);  // Stack::HoldRep
 void DriverCounts::Add(const DriverCounts& other) {
   landed_bytes += other.landed_bytes;
   wrong_guesses += other.wrong_guesses;
+  landed_in_part += other.landed_in_part;
   reserved_bytes += other.reserved_bytes;
   held_replies += other.held_replies;
   kept_replies += other.kept_replies;
@@ -234,6 +235,9 @@ Packet* Host::TakeFrame(const WireFrame& frame) {
   const bool guessed = core().landing.IsOpen();
   Packet* packet = Deliver(core(), frame, kWireInterface, now_, shape);
   if (guessed && core().landing.header_length == 0) ++counts_.wrong_guesses;
+  const bool lands = guessed && packet != nullptr && packet->slice_count > 1 &&
+                     packet->slices[1].buffer == &core().landing.buffer;
+  if (lands && packet->slice_count > 2) ++counts_.landed_in_part;
   return packet;
 }
 
@@ -242,7 +246,12 @@ size_t Host::TakeBatch(SimSocket* caller, size_t limit) {
   Packet* batch[kBatch];
   size_t count = 0;
   if (caller != nullptr) {
-    stack_->OpenLanding(*caller->socket, caller->wanted_at, caller->wanted);
+    // Frames here are smaller than a TAP's, and so are the parts of them.
+    const bool in_part = random_.Below(2) == 0;
+    const size_t some = core().landing.taken + 1 + random_.Below(6000);
+    const size_t size = in_part ? std::min(caller->wanted, some) : caller->wanted;
+    stack_->OpenLanding(*caller->socket, caller->wanted_at, size, in_part);
+    if (in_part) core().landing.least = 1;
   }
   for (size_t reads = 0; !inbox_.empty() && reads < limit; ++reads) {
     if (core().landing.IsFull()) break;

@@ -37,8 +37,9 @@ struct HostOptions {
 
 // What a host's driver saw of what only drivers see.
 struct DriverCounts {
-  uint64_t landed_bytes = 0;   // text that the device put where its reader wanted it
-  uint64_t wrong_guesses = 0;  // frames that overwrote such memory and were others
+  uint64_t landed_bytes = 0;    // text that the device put where its reader wanted it
+  uint64_t landed_in_part = 0;  // frames of which it had room for a part
+  uint64_t wrong_guesses = 0;   // frames that overwrote such memory and were others
   uint64_t reserved_bytes = 0;
   uint64_t held_replies = 0, kept_replies = 0;  // kept: beyond the turn
   void Add(const DriverCounts& other);

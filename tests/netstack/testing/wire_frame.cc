@@ -181,24 +181,26 @@ bool ChecksumsAreRight(const std::vector<uint8_t>& bytes) {
   return Sum(transport, layout.end - layout.transport, pseudo) == 0xffff;
 }
 
-// As the TAP backend: the frame is read as the one that the landing foretells. False: it is
-// another, which has overwritten the program's memory.
-static bool Land(Core& core, const WireFrame& frame, Packet* packet) {
+// As the TAP backend: the frame is read as the one that the landing foretells. Returns how much of
+// it is in the packet then, which is all that has room; 0: it is another, which has overwritten the
+// program's memory.
+static uint32_t Land(Core& core, const WireFrame& frame, Packet* packet) {
   Landing& landing = core.landing;
   const auto total = static_cast<uint32_t>(frame.bytes.size());
   const uint32_t header = std::min(landing.header_length, total);
-  std::memcpy(landing.next(), frame.bytes.data() + header, total - header);
+  const uint32_t text = std::min(total - header, landing.room());
+  std::memcpy(landing.next(), frame.bytes.data() + header, text);
   if (total < landing.header_length || !landing.Foretells(frame.bytes.data(), total)) {
     landing.Close();
-    return false;
+    return 0;
   }
   Buffer* buffer = core.buffers.Allocate(BufferClass::kSmall);
-  if (buffer == nullptr) return false;
+  if (buffer == nullptr) return 0;
   std::memcpy(buffer->bytes, frame.bytes.data(), header);
   packet->slices[0] = {buffer, 0, header};
-  packet->slices[1] = landing.Fill(total - header);
+  packet->slices[1] = landing.Fill(text);
   packet->slice_count = 2;
-  return true;
+  return header + text;
 }
 
 Packet* Deliver(Core& core, const WireFrame& frame, uint16_t interface, Instant arrival,
@@ -209,7 +211,7 @@ Packet* Deliver(Core& core, const WireFrame& frame, uint16_t interface, Instant 
     return nullptr;
   }
   const auto total = static_cast<uint32_t>(frame.bytes.size());
-  uint32_t done = core.landing.IsOpen() && Land(core, frame, packet) ? total : 0;
+  uint32_t done = core.landing.IsOpen() ? Land(core, frame, packet) : 0;
   while (done < total || packet->slice_count == 0) {
     uint32_t want = total - done;
     uint32_t offset = 0;
