@@ -8,6 +8,7 @@
 #include <new>
 
 #include "netstack/base/check.h"
+#include "netstack/ip/merge.h"
 
 namespace userstack {
 namespace {
@@ -59,7 +60,14 @@ bool Stack::Initialize(Arena* arena, const StackConfig& config, Instant now) {
 void Stack::Input(Packet* const* packets, size_t count, Instant now) {
   now_ = now;
   tcp_.SetMoreInput(count > 1, now);
-  for (size_t i = 0; i < count; ++i) InputOne(packets[i], now);
+  for (size_t i = 0; i < count;) {
+    size_t merged = 1;
+    if (i + 1 < count && MayContinue(*packets[i], *packets[i + 1])) {
+      merged = MergeSegments(core_, packets + i, count - i);
+    }
+    InputOne(packets[i], now);
+    i += merged;
+  }
   tcp_.SetMoreInput(false, now);
 }
 
