@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "backend/device.h"
+#include "shim/batch_estimate.h"
 #include "shim/config.h"
 #include "shim/descriptors.h"
 #include "shim/reply_estimate.h"
@@ -71,6 +72,7 @@ struct ThreadState {
   pid_t tid = 0;
   WaitEstimate estimate;
   ReplyEstimate replies;
+  BatchEstimate batch;
   // Where its call wants text of that socket (Session::OfferMemory).
   Socket* landing_socket = nullptr;
   void* landing_memory = nullptr;

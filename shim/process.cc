@@ -308,7 +308,10 @@ void ScanDescriptors(Process& process) {
 const char* PrepareExec() {
   if (!IsAttached()) return nullptr;
   // The pump, which would send them, does not survive exec.
-  if (__atomic_load_n(&g_shared->output_held, __ATOMIC_RELAXED)) const Session flush;
+  if (__atomic_load_n(&g_shared->output_held, __ATOMIC_RELAXED)) {
+    Session session;
+    session.Flush();
+  }
   SetInheritable(true);
   g_local.process->executing = true;
   int device[kMaxDeviceDescriptors];

@@ -183,7 +183,9 @@ Instant Pump::Decide(bool* watch_device) {
   Instant now = MonotonicNow();
   const Sleeper* attendant = __atomic_load_n(&g_shared->attendant, __ATOMIC_ACQUIRE);
   const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
-  const bool due = __atomic_load_n(&g_shared->next_deadline, __ATOMIC_RELAXED) <= now.nanoseconds;
+  const int64_t held = __atomic_load_n(&g_shared->held_until, __ATOMIC_RELAXED);
+  const bool due = __atomic_load_n(&g_shared->next_deadline, __ATOMIC_RELAXED) <= now.nanoseconds ||
+                   (held != 0 && held <= now.nanoseconds);
   if (attendant == nullptr && now - last < kTick && !due) return NextTick(now);
   if (attendant != nullptr && attendant != t_state.sleeper) {
     const uint64_t sessions = __atomic_load_n(&g_shared->sessions, __ATOMIC_RELAXED);

@@ -87,6 +87,10 @@ class Session {
   bool ExpectsClose() const;
   void NoteWrite(const Description& connection);
   void NoteClose(const Description& connection);
+  // The call gives out so many events, and is about to look for the next: between the two, what the
+  // thread sends may wait for the end of the batch (BatchEstimate).
+  void BeginBatch(int64_t events);
+  void EndBatch();
   // Sends what is queued now; for long calls (a blocking send of a gigabyte).
   void Flush();
 

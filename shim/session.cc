@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -44,6 +45,8 @@ constexpr unsigned kReadsPerWait = 64;
 // A datagram is kept for others that follow it while the pump looks within this time (or should
 // have within this time, so that one that is stopped holds nothing up).
 constexpr Duration kSoon = Duration::Microseconds(200);
+// What is sent in a batch of events waits so long for the rest of them.
+constexpr Duration kLongestHold = Duration::Microseconds(200);
 constexpr long kFutexWake = 1;  // FUTEX_WAKE, shared between processes
 constexpr long kEveryWaiter = 0x7fffffff;
 
@@ -114,6 +117,18 @@ void EnsureDeadlineIsKept() {
   }
 }
 
+// What is kept for more to follow goes at a tick of the pump, at the latest. False: it does not
+// tick yet.
+bool PumpTicks() {
+  Shared& shared = *g_shared;
+  if (shared.pump_state == PumpState::kTicking) return true;
+  if (shared.pump_state != PumpState::kNone) {
+    shared.pump_state = PumpState::kTicking;
+    RingPump();
+  }
+  return false;
+}
+
 // May the burst of datagrams wait for more? Only while the pump is known to look soon: it is what
 // sends the rest when the program stops calling. It looks so often only after it was asked to.
 bool MayHoldOutput(Instant now) {
@@ -123,12 +138,21 @@ bool MayHoldOutput(Instant now) {
   if (shared.stack->HoldsReply()) return shared.pump_state == PumpState::kTicking;
   if (!shared.stack->OutputMayWait(now)) return false;
   Store(&shared.pump_hurry, now.nanoseconds);
-  if (shared.pump_state == PumpState::kParked || shared.pump_state == PumpState::kAttending) {
-    shared.pump_state = PumpState::kTicking;
-    RingPump();
-  }
+  PumpTicks();
   const Instant looks{__atomic_load_n(&shared.pump_looks_at, __ATOMIC_RELAXED)};
   return looks - now <= kSoon && now - looks <= kSoon;
+}
+
+// The thread is in the middle of a batch of events: may what it sends wait for the rest? Only while
+// the pump looks, which is what sends it when the program stops calling.
+bool HoldsForBatch(Instant now) {
+  Shared& shared = *g_shared;
+  if (!t_state.batch.MayHold()) return false;
+  if (shared.device_busy || !PumpTicks()) return false;
+  if (shared.held_until == 0) Store(&shared.held_until, (now + kLongestHold).nanoseconds);
+  if (now.nanoseconds < shared.held_until) return true;
+  t_state.batch.Spend();
+  return false;
 }
 
 bool IsForked() { return g_local.fork_mark->load(std::memory_order_relaxed) == 0; }
@@ -289,6 +313,7 @@ void Drain(Instant now, bool all) {
     TellAddresses(stack.ip());
   }
   __atomic_store_n(&g_shared->output_held, !all, __ATOMIC_RELAXED);
+  Store(&g_shared->held_until, 0);
   bool queued = false;
   while (Frame* frame = stack.NextFrame(kWireInterface, all)) {
     const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
@@ -358,11 +383,17 @@ Session::Session(Look look) {
   // A handler's call must not fill the memory of the call that it interrupted.
   t_state.landing_memory = nullptr;
   now_ = MonotonicNow();
+  t_state.batch.NoteCall(now_);
   if (look == Look::kWhenDue) LookIfDue(now_, kPollInterval);
 }
 
 Session::~Session() {
   if (failed_) return;
+  if (HoldsForBatch(now_)) {
+    __atomic_store_n(&g_shared->output_held, true, __ATOMIC_RELAXED);
+    LeaveStack();
+    return;
+  }
   const bool keep = hold_ == Hold::kCertain || (hold_ == Hold::kIfKept && MayHoldOutput(now_));
   if (keep && g_shared->stack->HoldsReply()) {
     Drain(now_, false);
@@ -415,6 +446,16 @@ bool Session::LookForMore() {
 }
 
 void Session::NoteWaitApart() { t_state.reads_since_wait = 0; }
+
+void Session::EndBatch() {
+  t_state.batch.End(now_);
+  if (g_shared->held_until != 0) Drain(now_);
+}
+void Session::BeginBatch(int64_t events) {
+  // What the call itself gave rise to does not wait.
+  if (events > 1) Drain(now_);
+  t_state.batch.Begin(events, now_);
+}
 
 bool Session::ExpectsClose() const { return t_state.replies.ExpectsClose(); }
 void Session::NoteWrite(const Description& connection) {

@@ -113,10 +113,12 @@ struct Shared {
   int64_t attended_until = 0;               // ns: when the attendant wakes at the latest
   int64_t next_deadline = 0;                // atomic, ns: the stack's, as the last session left it
   int64_t last_poll = 0;                    // atomic, ns: when the device was read last
-  int64_t pump_looks_at = 0;        // atomic, ns: when a ticking pump wakes next; 0: nobody knows
-  int64_t pump_hurry = 0;           // atomic, ns: when somebody last wanted it to tick fast
-  uint64_t sessions = 0;            // atomic: activity, for the pump
-  bool output_held = false;         // atomic: datagrams wait for others to follow them
+  int64_t pump_looks_at = 0;  // atomic, ns: when a ticking pump wakes next; 0: nobody knows
+  int64_t pump_hurry = 0;     // atomic, ns: when somebody last wanted it to tick fast
+  uint64_t sessions = 0;      // atomic: activity, for the pump
+  bool output_held = false;   // atomic: something waits for more to follow it
+  int64_t held_until =
+      0;  // atomic, ns: what a batch of events sends goes by then; 0: nothing waits
   bool device_busy = false;         // atomic: it refused a frame: wait for POLLOUT too
   uint32_t placements = 0;          // placeholders that were used again
   uint32_t local_generation = 0;    // Ip::local_generation() that the device knows

@@ -171,10 +171,14 @@ long sys_epoll_pwait2(int epoll, epoll_event* events, int limit, const timespec*
     Description* instance = Lookup(epoll);
     if (instance != nullptr) {
       if (instance->kind != Description::Kind::kEpoll) return -EINVAL;
+      session.EndBatch();
       Pin(instance);
       const long result =
           WaitOnInstance(session, epoll, *instance, events, limit, deadline, at_once, mask);
-      if (!session.failed()) Unpin(instance, session.now());
+      if (!session.failed()) {
+        Unpin(instance, session.now());
+        session.BeginBatch(result);
+      }
       return result;
     }
   }

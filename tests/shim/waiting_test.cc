@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "shim/batch_estimate.h"
 #include "tests/shim/processes.h"
 
 namespace userstack::shim {
@@ -98,6 +99,71 @@ TEST(Waiting, WhatIsKeptWithinOneCallGoesOutWithItsEnd) {
     }
     EXPECT_EQ(wire.Receive(0), "first");
     EXPECT_EQ(wire.Receive(0), "second");
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// As an event loop does that works off its batches at once; the next has begun.
+void WorkOffBatches() {
+  for (int i = 0; i <= BatchEstimate::kEnough; ++i) {
+    Session session;
+    session.EndBatch();
+    session.BeginBatch(4);
+  }
+}
+
+bool Holds() { return __atomic_load_n(&CurrentShared().output_held, __ATOMIC_RELAXED); }
+
+TEST(Waiting, WhatABatchSendsGoesOutAtItsEnd) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    Wire wire(name);
+    const Instant patience = In(kPatience);
+    for (int held = 0; held < 20 && MonotonicNow() < patience;) {
+      WorkOffBatches();
+      {
+        Session session;
+        QueueFrame("first");
+      }
+      const bool first_waits = Holds();  // not while the pump does not tick, or after a pause
+      {
+        Session session;
+        QueueFrame("second");
+      }
+      held += first_waits && Holds() ? 1 : 0;
+      {
+        Session session;
+        session.EndBatch();
+      }
+      EXPECT_EQ(wire.Receive(0), "first");
+      EXPECT_EQ(wire.Receive(0), "second");
+      if (testing::Test::HasFailure()) break;
+    }
+    EXPECT_LT(MonotonicNow(), patience) << "nothing was ever kept";
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST(Waiting, WhatABatchSendsGoesOutThoughTheProgramStops) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    Wire wire(name);
+    const Instant patience = In(kPatience);
+    for (int held = 0; held < 20 && MonotonicNow() < patience;) {
+      WorkOffBatches();
+      {
+        Session session;
+        QueueFrame("reply");
+      }
+      held += Holds() ? 1 : 0;
+      EXPECT_EQ(wire.Receive(10000), "reply") << "and no call was made";
+      if (testing::Test::HasFailure()) break;
+    }
+    EXPECT_LT(MonotonicNow(), patience) << "nothing was ever kept";
     return 0;
   });
   EXPECT_EQ(child.Wait(), 0);
