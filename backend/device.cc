@@ -59,7 +59,8 @@ OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,
                          const int* descriptors, size_t count) {
   const Kind kind = KindOf(spec);
   if (kind == Kind::kUnknown) return UnknownKind(spec);
-  size_t own = kind == Kind::kTap ? 1 : 0;
+  size_t own = 0;
+  if (kind == Kind::kTap && count > 0) own = TapDevice::DescriptorCount(descriptors, count);
   if (kind == Kind::kXdp && count > 0) own = XdpDevice::DescriptorCount(descriptors[0]);
   // The one behind the device's own is the capture's.
   if (own == 0 || (count != own && count != own + 1)) {
@@ -67,7 +68,7 @@ OpenedDevice AdoptDevice(const std::string& spec, const DeviceOptions& options,
                      " descriptors, which are not this device's"};
   }
   OpenedDevice adopted = kind == Kind::kTap
-                             ? TapDevice::Adopt(Rest(spec), options, descriptors[0])
+                             ? TapDevice::Adopt(Rest(spec), options, descriptors, own)
                              : XdpDevice::Adopt(Rest(spec), options, descriptors, own);
   if (adopted.device == nullptr || count == own) return adopted;
   return CaptureDevice::Adopt(std::move(adopted), descriptors[own]);

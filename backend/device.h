@@ -27,6 +27,18 @@ class Device {
   virtual size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                          Instant now) = 0;
 
+  // Further queues, from 1 to extra_queues(), each of which is one flow's while that wants it: what
+  // comes for a flow comes by the queue that its own frames left by (Frame::queue), after a while.
+  // What comes for others may come there too. Wires without: 0.
+  virtual unsigned extra_queues() const { return 0; }
+  // False: it cannot be opened, and nothing was changed. Opened twice is once.
+  virtual bool OpenQueue(unsigned) { return false; }
+  // What was on it is lost. Costs the kernel a grace period of RCU.
+  virtual void CloseQueue(unsigned) {}
+  // As Receive, and as wait_descriptor(), of one further queue that has been opened before.
+  virtual size_t ReceiveFrom(unsigned, Core&, Packet**, size_t, uint16_t, Instant) { return 0; }
+  virtual int queue_descriptor(unsigned) const { return -1; }
+
   enum class Sent : uint8_t { kDone, kBusy, kDropped };
   // Puts one frame on the wire. kDone and kDropped (counted): the caller releases the frame. kBusy:
   // keep it, try again when wait_descriptor() is writable or after the next deadline.

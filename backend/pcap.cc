@@ -102,9 +102,7 @@ void CaptureDevice::Record(iovec* entries, size_t count, uint32_t length) {
   entries[0] = {};
 }
 
-size_t CaptureDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
-                              Instant now) {
-  const size_t count = inner_->Receive(core, packets, limit, interface, now);
+void CaptureDevice::RecordPackets(Packet* const* packets, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     iovec entries[kMaxSlices + 1];
     const Packet& packet = *packets[i];
@@ -113,6 +111,19 @@ size_t CaptureDevice::Receive(Core& core, Packet** packets, size_t limit, uint16
     }
     Record(entries, packet.slice_count + size_t{1}, packet.length);
   }
+}
+
+size_t CaptureDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
+                              Instant now) {
+  const size_t count = inner_->Receive(core, packets, limit, interface, now);
+  RecordPackets(packets, count);
+  return count;
+}
+
+size_t CaptureDevice::ReceiveFrom(unsigned queue, Core& core, Packet** packets, size_t limit,
+                                  uint16_t interface, Instant now) {
+  const size_t count = inner_->ReceiveFrom(queue, core, packets, limit, interface, now);
+  RecordPackets(packets, count);
   return count;
 }
 

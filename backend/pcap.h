@@ -23,6 +23,12 @@ class CaptureDevice : public Device {
   const DeviceCapabilities& capabilities() const override { return inner_->capabilities(); }
   size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                  Instant now) override;
+  unsigned extra_queues() const override { return inner_->extra_queues(); }
+  bool OpenQueue(unsigned queue) override { return inner_->OpenQueue(queue); }
+  void CloseQueue(unsigned queue) override { inner_->CloseQueue(queue); }
+  size_t ReceiveFrom(unsigned queue, Core& core, Packet** packets, size_t limit, uint16_t interface,
+                     Instant now) override;
+  int queue_descriptor(unsigned queue) const override { return inner_->queue_descriptor(queue); }
   Sent Transmit(Core& core, const Frame& frame) override;
   bool Kick() override { return inner_->Kick(); }
   void BeforeSleep() override { inner_->BeforeSleep(); }
@@ -40,6 +46,7 @@ class CaptureDevice : public Device {
       : inner_(std::move(inner)), file_(std::move(file)) {}
   // entries[0] is free for the record's header; `length` bytes are in the rest.
   void Record(iovec* entries, size_t count, uint32_t length);
+  void RecordPackets(Packet* const* packets, size_t count);
   void RecordDatagrams(const Frame& frame);
 
   std::unique_ptr<Device> inner_;

@@ -148,6 +148,9 @@ OpenedDevice TapDevice::Open(const std::string& name, const DeviceOptions& optio
 
   fd.MoveAbove(options.descriptor_floor);
   std::unique_ptr<TapDevice> tap(new TapDevice(name, std::move(fd)));
+  if ((request.ifr_flags & IFF_MULTI_QUEUE) != 0) {
+    tap->queues_ = TapQueues::Make(options.descriptor_floor);
+  }
   OpenedDevice answer;
   answer.error = tap->Configure(options, &answer.warning);
   if (answer.error.empty()) answer.device = std::move(tap);
@@ -155,21 +158,29 @@ OpenedDevice TapDevice::Open(const std::string& name, const DeviceOptions& optio
 }
 
 OpenedDevice TapDevice::Adopt(const std::string& name, const DeviceOptions& options,
-                              int descriptor) {
+                              const int* descriptors, size_t count) {
   ifreq request{};
-  if (KernelIoctl(descriptor, TUNGETIFF, &request) < 0 ||
+  if (KernelIoctl(descriptors[0], TUNGETIFF, &request) < 0 ||
       std::string(request.ifr_name, strnlen(request.ifr_name, IFNAMSIZ)) != name) {
     return {.error = Quote(name) + "the inherited descriptor is not this device's"};
   }
-  std::unique_ptr<TapDevice> tap(new TapDevice(name, OwnedDescriptor(descriptor)));
+  std::unique_ptr<TapDevice> tap(new TapDevice(name, OwnedDescriptor(descriptors[0])));
+  if (count > 1) tap->queues_ = TapQueues::Adopt(descriptors + 1);
   OpenedDevice answer;
   answer.error = tap->Configure(options, &answer.warning);
   if (answer.error.empty()) {
     answer.device = std::move(tap);
   } else {
     tap->fd_.Release();  // not ours after a failure
+    tap->queues_.Release();
   }
   return answer;
+}
+
+size_t TapDevice::DescriptorCount(const int* descriptors, size_t count) {
+  return count > DeviceQueues::kMost && TapQueues::AreQueues(descriptors + 1)
+             ? DeviceQueues::kMost + 1
+             : 1;
 }
 
 std::string TapDevice::Configure(const DeviceOptions& options, std::string* warning) {
@@ -221,7 +232,9 @@ std::string TapDevice::ReadInterface(const DeviceOptions& options, std::string* 
 size_t TapDevice::Descriptors(int* out, size_t limit) const {
   if (limit == 0) return 0;
   out[0] = fd_.get();
-  return 1;
+  if (limit <= queues_.count()) return 1;
+  for (unsigned i = 1; i <= queues_.count(); ++i) out[i] = queues_.descriptor(i);
+  return queues_.count() + 1;
 }
 
 const char* TapDevice::Problem() { return gone_ ? "the TAP interface was deleted" : nullptr; }
@@ -436,22 +449,22 @@ Took OneRead::Accept(Packet& packet, uint32_t length) {
 
 }  // namespace
 
-size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
-                          Instant now) {
+size_t TapDevice::ReceiveOn(int fd, Core& core, Packet** packets, size_t limit, uint16_t interface,
+                            Instant now, long* error) {
   Scatter scatter(core);
   const bool lands = core.landing.IsOpen();
   size_t taken = 0;
   uint64_t bytes = 0;
-  for (size_t reads = 0; reads < limit && bytes < kBytesPerCall && !gone_; ++reads) {
+  for (size_t reads = 0; reads < limit && bytes < kBytesPerCall; ++reads) {
     // The memory is full, or another frame came than what was foretold: see landing.h.
     if (core.landing.IsFull() || (lands && !core.landing.IsOpen())) break;
     Packet* packet = scatter.Refill() ? core.packets.Allocate() : nullptr;
-    OneRead read(fd_.get(), core, scatter);
+    OneRead read(fd, core, scatter);
     const Took took = read.Run(packet);
     if (took != Took::kFrame) {
       if (packet != nullptr) core.packets.Release(packet);
       if (took != Took::kNothing) continue;
-      gone_ = read.error() == -EBADFD || read.error() == -EIO;
+      *error = read.error();
       break;
     }
     bytes += packet->length;
@@ -459,6 +472,24 @@ size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
     packet->ip.interface = interface;
     packets[taken++] = packet;
   }
+  return taken;
+}
+
+size_t TapDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
+                          Instant now) {
+  if (gone_) return 0;
+  long error = 0;
+  const size_t taken = ReceiveOn(fd_.get(), core, packets, limit, interface, now, &error);
+  gone_ = error == -EBADFD || error == -EIO;
+  return taken;
+}
+
+size_t TapDevice::ReceiveFrom(unsigned queue, Core& core, Packet** packets, size_t limit,
+                              uint16_t interface, Instant now) {
+  long error = 0;
+  const size_t taken =
+      ReceiveOn(queues_.descriptor(queue), core, packets, limit, interface, now, &error);
+  gone_ = gone_ || error == -EBADFD || error == -EIO;
   return taken;
 }
 
@@ -471,9 +502,13 @@ Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
   for (unsigned i = 0; i < frame.slice_count; ++i) {
     entries[count++] = {frame.slices[i].data(), frame.slices[i].length};
   }
+  const bool own = frame.queue != 0 && frame.queue <= queues_.count();
+  int fd = own ? queues_.descriptor(frame.queue) : fd_.get();
   long sent;
   do {
-    sent = KernelWritev(fd_.get(), entries, count);
+    sent = KernelWritev(fd, entries, count);
+    // It was never opened, or the interface is gone.
+    if (sent == -EBADFD && fd != fd_.get()) sent = KernelWritev(fd = fd_.get(), entries, count);
   } while (sent == -EINTR);
   if (sent >= 0) return Sent::kDone;
   if (sent == -EAGAIN) return Sent::kBusy;

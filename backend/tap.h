@@ -2,7 +2,8 @@
 // cross in both directions as they are.
 //
 // Owner: the process; calls by whoever holds the stack's lock. Invariants: 1. fd_ is attached to
-// the interface name_. 2. No buffer of the arena is held between calls.
+// the interface name_, those of queues_ that are open too. 2. No buffer of the arena is held
+// between calls.
 #pragma once
 
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "backend/device.h"
 #include "backend/system_call.h"
+#include "backend/tap_queues.h"
 
 namespace userstack::backend {
 
@@ -17,11 +19,20 @@ class TapDevice : public Device {
  public:
   // Attaches to the interface `name`, or creates it (it then lives as long as its descriptors).
   static OpenedDevice Open(const std::string& name, const DeviceOptions& options);
-  static OpenedDevice Adopt(const std::string& name, const DeviceOptions& options, int descriptor);
+  static OpenedDevice Adopt(const std::string& name, const DeviceOptions& options,
+                            const int* descriptors, size_t count);
+  // How many of these are a TAP's: one, or one and its further queues.
+  static size_t DescriptorCount(const int* descriptors, size_t count);
 
   const DeviceCapabilities& capabilities() const override { return capabilities_; }
   size_t Receive(Core& core, Packet** packets, size_t limit, uint16_t interface,
                  Instant now) override;
+  unsigned extra_queues() const override { return queues_.count(); }
+  bool OpenQueue(unsigned queue) override { return queues_.Open(name_, queue); }
+  void CloseQueue(unsigned queue) override { queues_.Close(queue); }
+  size_t ReceiveFrom(unsigned queue, Core& core, Packet** packets, size_t limit, uint16_t interface,
+                     Instant now) override;
+  int queue_descriptor(unsigned queue) const override { return queues_.descriptor(queue); }
   Sent Transmit(Core& core, const Frame& frame) override;
   int wait_descriptor() const override { return fd_.get(); }
   size_t Descriptors(int* out, size_t limit) const override;
@@ -34,8 +45,13 @@ class TapDevice : public Device {
   std::string Configure(const DeviceOptions& options, std::string* warning);
   std::string ReadInterface(const DeviceOptions& options, std::string* warning);
 
+  // Takes frames off `fd`; *error is what ended it, 0 when that was enough of them.
+  static size_t ReceiveOn(int fd, Core& core, Packet** packets, size_t limit, uint16_t interface,
+                          Instant now, long* error);
+
   std::string name_;
   OwnedDescriptor fd_;
+  TapQueues queues_;
   DeviceCapabilities capabilities_;
   bool gone_ = false;
 };

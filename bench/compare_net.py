@@ -130,7 +130,7 @@ def veth(number, own_name, other_name, other, mtu, own_address=True, other_addre
 
 
 def tap(name, address):
-    measure.run("ip", "tuntap", "add", "dev", name, "mode", "tap")
+    measure.run("ip", "tuntap", "add", "dev", name, "mode", "tap", "multi_queue")
     measure.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
     if address:
         measure.run("ip", "address", "add", address + "/24", "dev", name)

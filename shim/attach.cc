@@ -13,8 +13,8 @@
 
 #include "shim/internal.h"
 #include "shim/real.h"
-#include "shim/spares.h"
 #include "shim/signals.h"
+#include "shim/spares.h"
 
 namespace userstack::shim {
 namespace {

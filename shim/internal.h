@@ -31,6 +31,7 @@ struct Local {
   Process* process = nullptr;
   backend::Device* device = nullptr;
   bool problem_reported = false;  // the device's; guarded by the stack's lock
+  bool no_queues = false;         // the device's further queues cannot be opened; likewise
   int arena_descriptor = -1;
   int listener_descriptor = -1;  // rendezvous
   int ringer_descriptor = -1;    // sends to doorbells
@@ -49,6 +50,13 @@ void RecountReferences(Instant now);
 // --- this thread ---
 
 inline constexpr unsigned kMaxDeferredSignals = 8;
+
+// What one thread reads from one socket, to see whether that is bulk.
+struct BulkReader {
+  const Socket* socket = nullptr;
+  Instant since;
+  uint64_t bytes = 0;
+};
 
 struct ThreadState {
   Sleeper* sleeper = nullptr;
@@ -81,6 +89,8 @@ struct ThreadState {
   // waited apart.
   const void* reads_from = nullptr;
   unsigned reads_since_wait = ~0u;
+  unsigned queue = 0;  // the device's, by which that text comes
+  BulkReader bulk;
   pollfd* poll_buffer = nullptr;
   size_t poll_capacity = 0;
   bool is_pump = false;
@@ -191,6 +201,19 @@ void Drain(Instant now, bool all = true);
 // Says once what went wrong with the device. Not from a thread that has no stderr.
 void ReportProblem();
 void ReleaseSleeper(Sleeper* sleeper, Instant now);
+
+// --- the device's further queues (queues.cc) ---
+// This thread has read so much from `socket` at once: it may get a queue for it.
+void NoteBulk(Socket& socket, size_t received, Instant now);
+// Takes what is on one queue, within TakeInput's bounds.
+size_t TakeQueue(unsigned queue, Instant now);
+void NoteLook(unsigned queue, bool found, Instant now);
+// Looks at open queues at which nobody has looked lately. HasForgotten: without the lock.
+void TakeForgotten(Instant now);
+bool HasForgotten(Instant now);
+bool HasOpenQueues();
+// The pump's part: looks at what is forgotten, and closes what nobody needs.
+void TendQueues(Instant now);
 // Rings or wakes one sleeper, or all of them. Without or with the lock.
 void WakeSleeper(const Sleeper& sleeper);
 void WakeEverybody();

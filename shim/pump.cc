@@ -6,10 +6,10 @@
 // States. kAttending: nobody else watches the device, so the pump sleeps on it and on the stack's
 // next deadline. kTicking: the program is active and looks at the device itself; the pump wakes
 // every millisecond, takes no lock, and attends when a whole tick has passed without a look.
-// kParked: a thread of a program sleeps on the device and nothing has happened for some ticks; the
-// pump sleeps for good. Who stops attending wakes a parked pump (StopAttending).
-// A program that does nothing therefore costs nothing, and an active one a thousand short wake-ups
-// a second at most.
+// kParked: a thread of a program sleeps on the device, no further queue of it is open, and nothing
+// has happened for some ticks; the pump sleeps for good. Who stops attending wakes a parked pump
+// (StopAttending). A program that does nothing therefore costs nothing, and an active one a
+// thousand short wake-ups a second at most.
 #include <dlfcn.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -185,7 +185,7 @@ Instant Pump::Decide(bool* watch_device) {
   const Instant last{__atomic_load_n(&g_shared->last_poll, __ATOMIC_RELAXED)};
   const int64_t held = __atomic_load_n(&g_shared->held_until, __ATOMIC_RELAXED);
   const bool due = __atomic_load_n(&g_shared->next_deadline, __ATOMIC_RELAXED) <= now.nanoseconds ||
-                   (held != 0 && held <= now.nanoseconds);
+                   (held != 0 && held <= now.nanoseconds) || HasForgotten(now);
   if (attendant == nullptr && now - last < kTick && !due) return NextTick(now);
   if (attendant != nullptr && attendant != t_state.sleeper) {
     const uint64_t sessions = __atomic_load_n(&g_shared->sessions, __ATOMIC_RELAXED);
@@ -194,6 +194,7 @@ Instant Pump::Decide(bool* watch_device) {
     if (quiet_ticks_ < kQuietTicksBeforeParking && !due) return NextTick(now);
   }
   if (!Enter(&now)) return now + kTick;
+  TendQueues(now);
   Drain(now);
   ReportProblem();
   attendant = g_shared->attendant;
@@ -204,6 +205,7 @@ Instant Pump::Decide(bool* watch_device) {
   } else {
     until = Observe(now);
   }
+  if (HasOpenQueues()) until = std::min(until, now + kTick);
   Leave(now);
   return until;
 }
@@ -235,7 +237,7 @@ Instant Pump::Observe(Instant now) {
     SetAttendant(nullptr);
     return now;
   }
-  if (quiet_ticks_ < kQuietTicksBeforeParking) return NextTick(now);
+  if (quiet_ticks_ < kQuietTicksBeforeParking || HasOpenQueues()) return NextTick(now);
   // From now on the attendant keeps the deadlines: does it know the next one?
   if (g_shared->stack->NextDeadline().nanoseconds < g_shared->attended_until) {
     g_shared->attended_until = g_shared->stack->NextDeadline().nanoseconds;

@@ -78,6 +78,8 @@ class Session {
   bool LookForMore();
   // The thread waits for sockets apart from reading them (select, epoll).
   static void NoteWaitApart();
+  // The call has read so much of that text: a reader of bulk may get a queue of the device for it.
+  void NoteBulk(Socket& socket, size_t received);
   // The call has sent a datagram that others may follow at once: at its end the stack may keep it
   // for them, if it thinks so and the pump is about to look. `certain`: another follows within this
   // very call, whatever the pump does.

@@ -258,15 +258,22 @@ bool WillReadItself(const Landing& landing) {
 }
 
 // One look. A full batch may have left something.
-size_t TakeBatch(Instant now, size_t limit, uint64_t* bytes) {
+size_t TakeBatch(Instant now, unsigned queue, size_t limit, uint64_t* bytes) {
   Stack& stack = *g_shared->stack;
   Packet* packets[kBatch];
   if (t_state.landing_memory != nullptr) OpenLanding(stack);
-  const size_t count = g_local.device->Receive(stack.core(), packets, limit, kWireInterface, now);
+  backend::Device& device = *g_local.device;
+  const size_t count =
+      queue == 0 ? device.Receive(stack.core(), packets, limit, kWireInterface, now)
+                 : device.ReceiveFrom(queue, stack.core(), packets, limit, kWireInterface, now);
   stack.core().landing.Close();
   for (size_t i = 0; i < count; ++i) *bytes += packets[i]->length;
   if (count != 0) stack.Input(packets, count, now);
-  if (!t_state.is_pump) Store(&g_shared->last_poll, now.nanoseconds);
+  if (queue != 0) {
+    NoteLook(queue, count != 0, now);
+  } else if (!t_state.is_pump) {
+    Store(&g_shared->last_poll, now.nanoseconds);
+  }
   return count;
 }
 
@@ -289,21 +296,28 @@ void ReportProblem() {
   Log(LogLevel::kWarn, "%s", problem);
 }
 
-size_t TakeInput(Instant now) {
-  if (WillReadItself(g_shared->stack->core().landing)) return TakeOne(now);
+size_t TakeQueue(unsigned queue, Instant now) {
   size_t taken = 0;
   uint64_t bytes = 0;
   while (taken < kLookPackets && bytes < kLookBytes) {
-    const size_t count = TakeBatch(now, kBatch, &bytes);
+    const size_t count = TakeBatch(now, queue, kBatch, &bytes);
     taken += count;
     if (count < kBatch) break;
   }
   return taken;
 }
 
+size_t TakeInput(Instant now) {
+  if (t_state.queue != 0) return TakeQueue(t_state.queue, now);
+  if (WillReadItself(g_shared->stack->core().landing)) return TakeOne(now);
+  const size_t taken = TakeQueue(0, now);
+  if (HasOpenQueues()) TakeForgotten(now);
+  return taken;
+}
+
 size_t TakeOne(Instant now) {
   uint64_t bytes = 0;
-  return TakeBatch(now, 1, &bytes);
+  return TakeBatch(now, 0, 1, &bytes);
 }
 
 void Drain(Instant now, bool all) {
@@ -382,6 +396,7 @@ Session::Session(Look look) {
   }
   // A handler's call must not fill the memory of the call that it interrupted.
   t_state.landing_memory = nullptr;
+  t_state.queue = 0;
   now_ = MonotonicNow();
   t_state.batch.NoteCall(now_);
   if (look == Look::kWhenDue) LookIfDue(now_, kPollInterval);
@@ -429,20 +444,29 @@ void Session::OfferMemory(Socket* socket, void* memory, size_t size) {
   t_state.landing_socket = socket;
   t_state.landing_memory = memory;
   t_state.landing_size = size;
+  t_state.queue = socket != nullptr ? g_shared->stack->DeviceQueue(*socket) : 0;
   if (socket == nullptr) return;
   if (size > Landing::kLongestText) t_state.reads_from = socket->tcp;
   if (t_state.reads_since_wait < kReadsPerWait) ++t_state.reads_since_wait;
 }
 
+static Instant LookedAt(unsigned queue) {
+  return {queue == 0 ? g_shared->last_poll : g_shared->queue_use[queue - 1].looked};
+}
+
 bool Session::LookForMore() {
   // It has looked just now: what there was it has.
-  if (failed_ || g_shared->last_poll == now_.nanoseconds) return false;
+  if (failed_ || LookedAt(t_state.queue) == now_) return false;
   Landing& landing = core().landing;
   OpenLanding(stack());
   if (!landing.IsOpen()) return false;
   uint64_t bytes = 0;
-  TakeBatch(now_, kBatch, &bytes);
+  TakeBatch(now_, t_state.queue, kBatch, &bytes);
   return landing.taken != 0;
+}
+
+void Session::NoteBulk(Socket& socket, size_t received) {
+  if (!failed_) shim::NoteBulk(socket, received, now_);
 }
 
 void Session::NoteWaitApart() { t_state.reads_since_wait = 0; }

@@ -92,6 +92,12 @@ struct Process {
 // What the pump is doing (see pump.cc).
 enum class PumpState : uint32_t { kNone, kParked, kTicking, kAttending };
 
+// One further queue of the device, while it is open (queues.cc).
+struct QueueUse {
+  int64_t looked = 0;  // atomic, ns: when it was read last
+  int64_t filled = 0;  // ns: when it had something
+};
+
 struct Shared {
   static constexpr uint64_t kMagic = 0x7573657273746b31;  // "userstk1"
   uint64_t magic = 0;
@@ -117,10 +123,11 @@ struct Shared {
   int64_t pump_hurry = 0;     // atomic, ns: when somebody last wanted it to tick fast
   uint64_t sessions = 0;      // atomic: activity, for the pump
   bool output_held = false;   // atomic: something waits for more to follow it
-  int64_t held_until =
-      0;  // atomic, ns: what a batch of events sends goes by then; 0: nothing waits
-  bool device_busy = false;         // atomic: it refused a frame: wait for POLLOUT too
-  uint32_t placements = 0;          // placeholders that were used again
+  int64_t held_until = 0;     // atomic, ns: what a batch of events sends goes by then; 0: nothing
+  bool device_busy = false;   // atomic: it refused a frame: wait for POLLOUT too
+  uint32_t placements = 0;    // placeholders that were used again
+  uint32_t open_queues = 0;   // atomic: bit i is queue i + 1
+  QueueUse queue_use[DeviceQueues::kMost];
   uint32_t local_generation = 0;    // Ip::local_generation() that the device knows
   uint64_t process_generation = 0;  // atomic: the pump looks at the processes again
 

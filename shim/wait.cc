@@ -32,7 +32,7 @@ namespace {
 
 constexpr long kFutexWaitBitset = 9;  // absolute CLOCK_MONOTONIC, shared between processes
 constexpr long kFutexMatchAny = 0xffffffff;
-constexpr size_t kOwnEntries = 3;  // device, what it has at its side, and doorbell
+constexpr size_t kOwnEntries = 4;  // doorbell, device, what it has at its side; or a queue of it
 constexpr Duration kLongest = Duration::Seconds(86400);
 constexpr Duration kWithoutDoorbell = Duration::Milliseconds(1);
 // A follower looks this often whether the process that attends the device was stopped (SIGSTOP).
@@ -68,6 +68,7 @@ pollfd* PollBuffer(size_t count) {
 // What one sleep waits for beyond the caller's kernel descriptors.
 struct SleepPlan {
   bool attend = false;
+  unsigned queue = 0;     // of the device: the one whose text the thread waits for
   uint64_t sessions = 0;  // of all threads, when it was made
   bool use_poll = false;
   bool has_doorbell = false;
@@ -180,7 +181,9 @@ bool Waiting::Enter() {
 }
 
 void Waiting::LookAtDevice() {
-  if (g_shared->last_poll != session_.now().nanoseconds) TakeInput(session_.now());
+  if (t_state.queue != 0 || g_shared->last_poll != session_.now().nanoseconds) {
+    TakeInput(session_.now());
+  }
   Drain(session_.now());
 }
 
@@ -194,7 +197,7 @@ bool Waiting::LookAtKernel() {
 // Whether this wait begins with looking again and again.
 bool Waiting::WillSpin() const {
   const Sleeper* attendant = g_shared->attendant;
-  if (spin_limit_.nanoseconds == 0) return false;
+  if (spin_limit_.nanoseconds == 0 || t_state.queue != 0) return false;
   if (attendant != nullptr && attendant != g_shared->pump) return false;
   return t_state.estimate.PollingPays(spin_limit_);
 }
@@ -259,9 +262,11 @@ SleepPlan Waiting::Enqueue() {
   SleepPlan plan;
   plan.sessions = g_shared->sessions;
   Sleeper* attendant = g_shared->attendant;
-  plan.attend =
-      !follows_ && (attendant == nullptr || attendant == &me || attendant == g_shared->pump);
-  plan.use_poll = plan.attend || request_.kernel_count != 0 || request_.mask != nullptr;
+  plan.queue = t_state.queue;
+  plan.attend = !follows_ && plan.queue == 0 &&
+                (attendant == nullptr || attendant == &me || attendant == g_shared->pump);
+  plan.use_poll =
+      plan.attend || plan.queue != 0 || request_.kernel_count != 0 || request_.mask != nullptr;
   plan.wake_at = std::min(request_.deadline, session_.now() + kLongest);
   if (plan.use_poll) plan.has_doorbell = EnsureDoorbell(me);
   __atomic_store_n(&me.needs_doorbell, plan.use_poll, __ATOMIC_RELAXED);
@@ -298,6 +303,9 @@ long Waiting::SleepInPoll(const SleepPlan& plan, timespec* timeout) {
     const short events = g_shared->device_busy ? POLLIN | POLLOUT : POLLIN;
     entries[total++] = {g_local.device->wait_descriptor(), events, 0};
     entries[total++] = {g_local.device->side_descriptor(), POLLIN, 0};
+  }
+  if (plan.queue != 0 && !g_local.device->gone()) {
+    entries[total++] = {g_local.device->queue_descriptor(plan.queue), POLLIN, 0};
   }
   const long result = RawSyscall(SYS_ppoll, Word(entries), static_cast<long>(total), Word(timeout),
                                  Word(request_.mask), 8);
@@ -370,7 +378,9 @@ bool Waiting::AfterSleep(const SleepPlan& plan, long slept, WaitResult* result) 
   Sleeper& me = *t_state.sleeper;
   if (!t_state.wait_detached) me.waiter.node.Unlink();
   me.waiter.set = nullptr;
-  if (plan.attend) {
+  if (plan.queue != 0) {
+    LookAtDevice();
+  } else if (plan.attend) {
     LookAtDevice();
     MaybeFollow(plan);
   } else {

@@ -5,6 +5,7 @@
 #include "netstack/arena/arena.h"
 #include "netstack/base/random.h"
 #include "netstack/packet/buffer.h"
+#include "netstack/packet/device_queues.h"
 #include "netstack/packet/frame.h"
 #include "netstack/packet/landing.h"
 #include "netstack/packet/packet.h"
@@ -24,6 +25,7 @@ struct Core {
   SipKey hash_key;  // for table hashes
   WakeList wakes;
   Landing landing;
+  DeviceQueues queues;
   Counters counters;
 };
 

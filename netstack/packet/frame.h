@@ -46,6 +46,7 @@ struct Frame {
   uint16_t begin = kFrameHeadroom;  // headers occupy storage[begin, end)
   uint16_t end = kFrameHeadroom;
   uint8_t slice_count = 0;
+  uint8_t queue = 0;            // of the device (device_queues.h)
   uint16_t interface = 0;       // index of the interface it leaves by
   uint32_t payload_length = 0;  // bytes in the slices
   Offload offload;              // checksum_start is relative to `begin` once the link header is on

@@ -47,6 +47,11 @@ struct Landing {
     recent = connection;
   }
 
+  // Its text comes alone, and has for longer than a turn of several takes.
+  bool HasWire(const void* connection) const {
+    return recent == connection && streak >= 16 * kLongStreak;
+  }
+
   uint8_t* next() const { return buffer.bytes + filled; }
   // For the text of one frame. What a longer one has beyond it the device puts into buffers.
   uint32_t room() const { return std::min(size - filled, kLongestText); }

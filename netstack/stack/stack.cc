@@ -233,6 +233,14 @@ void Stack::OpenLanding(const Socket& socket, void* memory, size_t size, bool in
                    in_part ? Landing::kLeastPart : Landing::kLongestText);
 }
 
+unsigned Stack::DeviceQueue(const Socket& socket) const {
+  return socket.kind == SocketKind::kTcp ? tcp_.DeviceQueue(*socket.tcp) : 0;
+}
+unsigned Stack::GiveDeviceQueue(Socket& socket, unsigned limit) {
+  return socket.kind == SocketKind::kTcp ? tcp_.GiveDeviceQueue(*socket.tcp, limit) : 0;
+}
+void Stack::ReturnDeviceQueue(unsigned queue) { tcp_.ReturnDeviceQueue(queue); }
+
 void Stack::ReturnFrame(Frame* frame) { ip_.ReturnFrame(frame); }
 
 Result<Socket*> Stack::CreateSocket(int domain, int type, int protocol) {

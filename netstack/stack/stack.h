@@ -62,6 +62,13 @@ class Stack {
   // in full.
   void OpenLanding(const Socket& socket, void* memory, size_t size, bool in_part);
 
+  // The device has further queues (core().queues). DeviceQueue: the one that the socket's
+  // connection has, or 0. Give: gives it one of the first `limit`, when text of others comes
+  // between its own and one is free; 0 otherwise. Return: it is nobody's again.
+  unsigned DeviceQueue(const Socket& socket) const;
+  unsigned GiveDeviceQueue(Socket& socket, unsigned limit);
+  void ReturnDeviceQueue(unsigned queue);
+
   // --- sockets ---
   // AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW (no SOCK_NONBLOCK bits). EAFNOSUPPORT
   // EPROTONOSUPPORT ESOCKTNOSUPPORT ENOBUFS EACCES.

@@ -125,6 +125,8 @@ void CheckConnection(const Context& context, const Connection& c) {
   Check(c.state != State::kListen || c.listener != nullptr, "tcp: listener without queues");
   Check(c.state != State::kClosed || c.pollable != nullptr || c.in_accept_queue,
         "tcp: a closed connection that nobody holds");
+  Check(c.device_queue == 0 || context.core->queues.owner[c.device_queue - 1] == &c,
+        "tcp: a device's queue that is another's");
   CheckTimers(c);
   if (c.state == State::kListen) return;
   CheckSendQueue(c);
@@ -147,6 +149,9 @@ void CheckTables(const Context& context, const Connection** examined) {
     Check(accepted == l.accept_count && begun == l.syn_count, "tcp: listener's counts");
   }
   if (examined != nullptr) *examined = nullptr;
+  for (const Connection* c : context.core->queues.owner) {
+    Check(c == nullptr || c->device_queue != 0, "tcp: a device's queue is not its owner's");
+  }
   Check(orphans == context.orphans, "tcp: orphans");
 }
 

@@ -65,10 +65,11 @@ void ForetellSegment(Landing& landing, const Connection& c, uint32_t at) {
 }
 
 bool IsLikely(const Landing& landing, const Connection& c) {
-  return landing.recent == &c && landing.streak >= Landing::kLongStreak &&
-         c.state == State::kEstablished && c.received.empty() && c.reorder.empty() &&
-         c.receive.copied == c.receive.next && c.urgent == Urgent::kNone && !c.receive_shut &&
-         !c.receive.fin_known && c.options.receive_low_water <= 1;
+  const bool has_wire = landing.recent == &c && landing.streak >= Landing::kLongStreak;
+  return (has_wire || c.device_queue != 0) && c.state == State::kEstablished &&
+         c.received.empty() && c.reorder.empty() && c.receive.copied == c.receive.next &&
+         c.urgent == Urgent::kNone && !c.receive_shut && !c.receive.fin_known &&
+         c.options.receive_low_water <= 1;
 }
 
 }  // namespace

@@ -67,6 +67,11 @@ void Establish(Context& context, Connection& c, Instant now) {
   ArmKeepAlive(context, c, now);
 }
 
+void ReturnDeviceQueue(Context& context, Connection& c) {
+  context.core->queues.Return(c.device_queue);
+  c.device_queue = 0;
+}
+
 void Finish(Context& context, Connection& c, int error, Instant now) {
   if (c.state == State::kClosed) return;
   if (c.state == State::kSynSent || c.state == State::kSynReceived) {
@@ -76,6 +81,7 @@ void Finish(Context& context, Connection& c, int error, Instant now) {
   }
   c.state = State::kClosed;
   context.table.Erase(&c);
+  ReturnDeviceQueue(context, c);
   c.blocked_node.Unlink();
   if (!c.in_accept_queue) c.waiting_node.Unlink();
   DisarmAll(context, c);

@@ -15,6 +15,8 @@ Connection* FindConnection(const Context& context, const Tuple& tuple, uint64_t 
 
 // The handshake is complete: buffers, window, timers, congestion control start.
 void Establish(Context& context, Connection& c, Instant now);
+// The device's queue that it had of its own is nobody's.
+void ReturnDeviceQueue(Context& context, Connection& c);
 // To CLOSED at once, without a word to the peer: out of the tables, timers off, send queue gone.
 // What was received stays readable. `error` becomes SO_ERROR (0: none).
 void Finish(Context& context, Connection& c, int error, Instant now);

@@ -110,6 +110,17 @@ void MendTimers(Context& context, Connection& c, Instant now) {
   }
 }
 
+// The connection's word counts; the queues are given anew by MendTables.
+void MendDeviceQueue(DeviceQueues& queues, Connection& c) {
+  if (c.device_queue == 0) return;
+  tcp::Connection*& owner = queues.owner[c.device_queue - 1];
+  if (owner == nullptr && IsInTable(c)) {
+    owner = &c;
+  } else {
+    c.device_queue = 0;
+  }
+}
+
 void MendConnection(Context& context, Connection& c, Instant now) {
   c.hash_node = {};
   if (IsInTable(c)) InsertIntoTable(context, c);
@@ -183,11 +194,13 @@ void MendTables(Context& context, const Connection** examined, Instant now) {
   // What still owes an ACK has a timer for it below.
   context.more_input = false;
   context.ack_later = nullptr;
+  context.core->queues = {};
   CountPortsAndOrphans(context);
   const Connection* const held = std::exchange(context.held_reply, nullptr);
   for (Connection* c = context.all.front(); c != nullptr;) {
     Connection* const next = context.all.Next(c);
     *examined = c;
+    MendDeviceQueue(context.core->queues, *c);
     MendConnection(context, *c, now);
     if (c == held) context.held_reply = c;
     if (c->state == State::kListen && c->listener != nullptr) {
@@ -232,6 +245,7 @@ void CondemnConnection(Context& context, Connection& c) {
   c.port = nullptr;
   c.port_bound = false;
   c.port_node.Unlink();
+  c.device_queue = 0;
   c.state = State::kClosed;
 }
 

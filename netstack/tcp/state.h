@@ -189,8 +189,9 @@ struct Connection {
   bool connected = false;   // its success was told, or it was accepted (SS_CONNECTED)
   // Shut down between a failure and its telling: of no use until Disconnect (SS_DISCONNECTING).
   bool disconnecting = false;
-  int16_t soft_error = 0;  // an errno: what to report if it times out (RFC 5461)
-  int error = 0;           // SO_ERROR, read and cleared
+  uint8_t device_queue = 0;  // by which it sends, and receives (device_queues.h)
+  int16_t soft_error = 0;    // an errno: what to report if it times out (RFC 5461)
+  int error = 0;             // SO_ERROR, read and cleared
 
   SocketOptions options;
   TcpOptionState tcp_options;

@@ -143,6 +143,20 @@ void Tcp::OpenLanding(const Connection& c, uint8_t* memory, size_t size, uint32_
   tcp::OpenLanding(context_, c, memory, size, least);
 }
 
+unsigned Tcp::DeviceQueue(const Connection& c) const { return c.device_queue; }
+
+unsigned Tcp::GiveDeviceQueue(Connection& c, unsigned limit) {
+  if (c.state != State::kEstablished || c.device_queue != 0) return 0;
+  if (context_.core->landing.HasWire(&c)) return 0;
+  c.device_queue = static_cast<uint8_t>(context_.core->queues.Give(&c, limit));
+  return c.device_queue;
+}
+
+void Tcp::ReturnDeviceQueue(unsigned queue) {
+  Connection* const c = context_.core->queues.owner[queue - 1];
+  if (c != nullptr) tcp::ReturnDeviceQueue(context_, *c);
+}
+
 Status Tcp::Shutdown(Connection& c, int how, Instant now) {
   return tcp::Shutdown(context_, c, how, now);
 }

@@ -57,6 +57,10 @@ class Tcp {
                          int* message_flags, Instant now);
   // The call that waits for text has this memory: what comes next may be put there at once.
   void OpenLanding(const Connection& connection, uint8_t* memory, size_t size, uint32_t least);
+  // See Stack::DeviceQueue.
+  unsigned DeviceQueue(const Connection& connection) const;
+  unsigned GiveDeviceQueue(Connection& connection, unsigned limit);
+  void ReturnDeviceQueue(unsigned queue);
   Status Shutdown(Connection& connection, int how, Instant now);
   // The socket is gone: lingers, closes or resets as Linux does. The connection is no longer the
   // caller's.

@@ -162,6 +162,8 @@ class Offer {
     return status.ok() ? static_cast<long>(message.length) : 0;
   }
 
+  bool made() const { return memory_.iov_len >= Landing::kLongestText; }
+
  private:
   void Make(const iovec& memory) {
     Session::OfferMemory(&socket_, memory.iov_base, memory.iov_len);
@@ -198,8 +200,11 @@ long Receive(SocketCall& call, const IoVector& data, int flags, ReceivedMessage*
     return static_cast<long>(message->copied);
   };
   Offer offer(socket, data, flags);
-  const long result = Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
-  return result > 0 ? result + offer.Continue(call, static_cast<size_t>(result)) : result;
+  long result = Repeat(call, kWaitReadable, nonblocking, timeout, attempt);
+  if (result <= 0) return result;
+  result += offer.Continue(call, static_cast<size_t>(result));
+  if (offer.made()) call.session().NoteBulk(socket, static_cast<size_t>(result));
+  return result;
 }
 
 }  // namespace

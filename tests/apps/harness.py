@@ -151,12 +151,13 @@ class Program:
 
 
 class Net:
-    def __init__(self, options):
+    def __init__(self, options, multi_queue=False):
         self.native = options.native
         self.library = options.library
         self.xdp = options.wire == "xdp" and not options.native
         self.traces = []
         self.program_namespace = None
+        self.multi_queue = multi_queue  # the TAP
 
     # --- set-up ---
     def configure(self, device, host):
@@ -191,7 +192,8 @@ class Net:
                 else:
                     ip("link set lo up", "link set eth0 address 02:00:00:77:00:02")
         else:
-            ip("tuntap add mode tap name us0")
+            ip("tuntap add mode tap multi_queue name us0" if self.multi_queue else
+               "tuntap add mode tap name us0")
         self.configure("us0", 1)
 
     # --- starting programs ---
@@ -431,7 +433,7 @@ def start_nginx(start, configuration, address, port):
     return program
 
 
-def run(test, wire="tap"):
+def run(test, wire="tap", multi_queue=False):
     """The script's main: makes the namespaces, calls test(net), says what came of it."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--library", default=os.path.join(ROOT, "build", "libuserstack.so"))
@@ -457,7 +459,7 @@ def run(test, wire="tap"):
         resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
     except (ValueError, OSError):
         pass
-    net = Net(options)
+    net = Net(options, multi_queue)
     net.start()
     started = time.monotonic()
     try:

@@ -223,6 +223,9 @@ bool Stack::HasUnfinishedWork(bool count_time_wait) const {
 void Stack::Mend(const tcp::Connection**, Instant) {}
 void Stack::Condemn(tcp::Connection*) {}
 void Stack::OpenLanding(const Socket&, void*, size_t, bool) {}
+unsigned Stack::DeviceQueue(const Socket&) const { return 0; }
+unsigned Stack::GiveDeviceQueue(Socket&, unsigned) { return 0; }
+void Stack::ReturnDeviceQueue(unsigned) {}
 
 void Stack::CheckInvariants(const tcp::Connection**) const {
   while (State(this).hangs) {

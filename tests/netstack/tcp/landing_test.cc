@@ -76,6 +76,48 @@ TEST_F(LandingTest, TheNextTextOfALongRunLandsWhereTheProgramWantsIt) {
   EXPECT_EQ(landing().buffer.references, 0u);
 }
 
+TEST_F(LandingTest, AQueueOfItsOwnIsForWhoSharesTheWire) {
+  Run();
+  tcp::Connection& c = *socket_->connection;
+  landing().streak = 16 * Landing::kLongStreak;
+  EXPECT_EQ(tcp().GiveDeviceQueue(c, 8), 0u);  // it has the wire
+  const int other = 0;
+  landing().NoteText(&other, 1);
+  EXPECT_EQ(tcp().GiveDeviceQueue(c, 0), 0u);
+  EXPECT_EQ(tcp().GiveDeviceQueue(c, 8), 1u);
+  EXPECT_EQ(tcp().GiveDeviceQueue(c, 8), 0u);  // one each
+  EXPECT_EQ(tcp().DeviceQueue(c), 1u);
+  tcp().CheckInvariants();
+  Wait();
+  EXPECT_TRUE(landing().IsOpen());  // whose text comes by its queue is no guess
+  landing().Close();
+  tcp().ReturnDeviceQueue(1);
+  EXPECT_EQ(tcp().DeviceQueue(c), 0u);
+  tcp().ReturnDeviceQueue(1);  // nobody's
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, AQueueIsNobodysWhenItsConnectionEndsOrItsOwnerDied) {
+  Run();
+  tcp::Connection& c = *socket_->connection;
+  const int other = 0;
+  landing().NoteText(&other, 1);
+  ASSERT_EQ(tcp().GiveDeviceQueue(c, 8), 1u);
+  DeviceQueues& queues = host().core().queues;
+  queues.owner[0] = nullptr;  // a death in the middle of a change
+  queues.owner[4] = &c;
+  const tcp::Connection* examined = nullptr;
+  tcp().Mend(&examined, now());
+  EXPECT_EQ(queues.owner[0], &c);
+  EXPECT_EQ(queues.owner[4], nullptr);
+  tcp().CheckInvariants();
+  In(Peer(kTcpReset));
+  EXPECT_EQ(queues.owner[0], nullptr);
+  EXPECT_EQ(tcp().DeviceQueue(c), 0u);
+  tcp().CheckInvariants();
+}
+
 TEST_F(LandingTest, AShortRunIsNoReasonToGuess) {
   PeerSends(Text());
   (void)Read(socket_);

@@ -1,0 +1,132 @@
+#!/usr/bin/python3
+"""A TAP of several queues: threads that read bulk side by side get one each, lose no byte, and leave
+none open, neither when they end nor when they are killed."""
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import zlib
+
+import harness
+from harness import STACK4, check
+
+RECEIVERS = """
+import socket, sys, threading, zlib
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+def receive(connection):
+    memory = bytearray(1 << 17)
+    view = memoryview(memory)
+    count = crc = 0
+    while n := connection.recv_into(memory):
+        crc = zlib.crc32(view[:n], crc)
+        count += n
+    connection.sendall(b"%d %d" % (count, crc))
+    connection.close()
+print("ready", flush=True)
+while True:
+    threading.Thread(target=receive, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+# An idle process of the same stack, which starts the one that receives.
+PARENT = """
+import socket, subprocess, sys
+listener = socket.create_server((sys.argv[1], 7102))
+child = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1], "7103"])
+print("child", child.pid, flush=True)
+while True:
+    connection = listener.accept()[0]
+    connection.sendall(connection.recv(100))
+    connection.close()
+"""
+
+STREAMS = 4
+LEAST = 64 << 20  # bytes of each stream
+LONGEST = 20  # seconds until the queues must have been seen
+
+
+def queues():
+    """How many the kernel delivers to. sysfs shows the network namespace that it was mounted in."""
+    if not os.path.isdir("sys"):
+        os.mkdir("sys")
+        subprocess.run(["mount", "-t", "sysfs", "sysfs", "sys"], check=True)
+    return sum(name.startswith("tx-") for name in os.listdir("sys/class/net/us0/queues"))
+
+
+class Sender(threading.Thread):
+    """Sends until it is told to stop, and at least LEAST; then asks what arrived."""
+
+    def __init__(self, port, seed):
+        super().__init__(daemon=True)
+        self.connection = socket.create_connection((STACK4, port))
+        self.connection.settimeout(60)
+        self.block = bytes((i * seed + i // 251) & 255 for i in range(1 << 18))
+        self.stopping = False
+        self.count = self.crc = 0
+        self.answer = b""
+        self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            while not self.stopping or self.count < LEAST:
+                self.connection.sendall(self.block)
+                self.count += len(self.block)
+                self.crc = zlib.crc32(self.block, self.crc)
+            self.connection.shutdown(socket.SHUT_WR)
+            self.answer = self.connection.recv(100)
+        except OSError as error:
+            self.error = error
+        self.connection.close()
+
+
+def until_queues_are_open(net, senders):
+    if net.native:
+        return
+    until = time.monotonic() + LONGEST
+    while queues() < 3:
+        check(time.monotonic() < until, "%d queues were open in %d s" % (queues(), LONGEST))
+        check(all(sender.error is None for sender in senders), "the senders go on")
+        time.sleep(0.01)
+
+
+def all_closed(net):
+    return net.native or queues() == 1
+
+
+def test(net):
+    server = net.wrapped("python3", "-c", RECEIVERS, STACK4, 7101)
+    harness.eventually(lambda: b"ready" in server.out(), "the server is ready")
+    senders = [Sender(7101, seed) for seed in (3, 5, 7, 11)][:STREAMS]
+    until_queues_are_open(net, senders)
+    for sender in senders:
+        sender.stopping = True
+    for sender in senders:
+        sender.join(60)
+        check(sender.answer == b"%d %d" % (sender.count, sender.crc),
+              "sent %d bytes, crc %d; the other end says %s (%s)" % (
+                  sender.count, sender.crc, sender.answer, sender.error))
+    harness.eventually(lambda: all_closed(net), "no queue is left open")
+    server.stop()
+
+    if net.native:
+        return
+    parent = net.wrapped("python3", "-c", PARENT, STACK4, RECEIVERS)
+    harness.eventually(lambda: b"ready" in parent.out(), "the child is ready")
+    child = int(parent.out().split(b"child ")[1].split()[0])
+    senders = [Sender(7103, seed) for seed in (3, 5, 7)]
+    until_queues_are_open(net, senders)
+    os.kill(child, signal.SIGKILL)
+    for sender in senders:
+        sender.join(60)
+        check(sender.error is not None, "a connection of the killed process ended with an error")
+    harness.eventually(lambda: all_closed(net), "no queue of the killed process is left open")
+    for _ in range(20):
+        with socket.create_connection((STACK4, 7102), timeout=10) as connection:
+            connection.sendall(b"still here")
+            check(connection.recv(100) == b"still here", "the parent answers")
+    parent.stop()
+
+
+harness.run(test, multi_queue=True)
