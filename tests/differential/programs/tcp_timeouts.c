@@ -1,5 +1,7 @@
 // SO_RCVTIMEO and SO_SNDTIMEO on every kind of call, EINTR and SA_RESTART.
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/select.h>
 
 #include "observe.h"
@@ -18,8 +20,28 @@ static void Handle(int flags) {
 }
 
 static pthread_t main_thread;
+static pid_t main_id;
+static atomic_bool about_to_block;
+
+// Says that the next call is the one to be interrupted.
+static void Begin(void) { atomic_store(&about_to_block, true); }
+
+static bool IsAsleep(pid_t thread) {
+  char path[64], state = 0;
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+  FILE* file = fopen(path, "r");
+  if (file != NULL && fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 0;
+  if (file != NULL) fclose(file);
+  return state == 'S';
+}
+
+// Not before that call sleeps, however late this machine lets it come there.
 static void* SendSignal(void* delay) {
   usleep((useconds_t)(intptr_t)delay);
+  for (int i = 0; i < 30000 && !(atomic_load(&about_to_block) && IsAsleep(main_id)); ++i) {
+    usleep(1000);
+  }
+  atomic_store(&about_to_block, false);
   pthread_kill(main_thread, SIGUSR1);
   return NULL;
 }
@@ -76,6 +98,7 @@ static void Interrupted(int flags, const char* how) {
   pthread_t thread = SignalIn(80000);
   PeerMust("after 600 text b later");
   snprintf(label, sizeof label, "%s read", how);
+  Begin();
   SeeData(label, buffer, read(fd, buffer, sizeof buffer));
   pthread_join(thread, NULL);
   PeerMust("wait");
@@ -85,12 +108,14 @@ static void Interrupted(int flags, const char* how) {
   SetTimeout(fd, SO_RCVTIMEO, 2000);  // with a time-out, recv is never restarted
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s read with a time-out", how);
+  Begin();
   See(label, read(fd, buffer, sizeof buffer));
   pthread_join(thread, NULL);
 
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s poll", how);
   struct pollfd entry = {fd, POLLIN, 0};
+  Begin();
   See(label, poll(&entry, 1, 2000));
   pthread_join(thread, NULL);
 
@@ -100,6 +125,7 @@ static void Interrupted(int flags, const char* how) {
   FD_ZERO(&set);
   FD_SET(fd, &set);
   struct timeval limit = {2, 0};
+  Begin();
   See(label, select(fd + 1, &set, NULL, NULL, &limit));
   pthread_join(thread, NULL);
 
@@ -108,6 +134,7 @@ static void Interrupted(int flags, const char* how) {
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s epoll_wait", how);
   struct epoll_event event;
+  Begin();
   See(label, epoll_wait(epoll, &event, 1, 2000));
   pthread_join(thread, NULL);
   close(epoll);
@@ -117,12 +144,14 @@ static void Interrupted(int flags, const char* how) {
   SetTimeout(listener, SO_RCVTIMEO, 2000);
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s accept with a time-out", how);
+  Begin();
   See(label, accept(listener, NULL, NULL));
   pthread_join(thread, NULL);
   SetTimeout(listener, SO_RCVTIMEO, 0);
   thread = SignalIn(80000);
   PeerMust("after 600 connect c %s %d", SELF4, kPort + 9);
   snprintf(label, sizeof label, "%s accept", how);
+  Begin();
   SeeOk(label, accept(listener, NULL, NULL));
   pthread_join(thread, NULL);
   PeerMust("wait");
@@ -132,6 +161,7 @@ static void Interrupted(int flags, const char* how) {
   SetInt(fd, IPPROTO_TCP, TCP_SYNCNT, 1);
   thread = SignalIn(80000);
   snprintf(label, sizeof label, "%s connect", how);
+  Begin();
   SeeOk(label, Connect(fd, "10.78.0.1", 9));
   pthread_join(thread, NULL);
   snprintf(label, sizeof label, "%s connect again", how);
@@ -143,6 +173,7 @@ static void Interrupted(int flags, const char* how) {
   PeerMust("small_buffer d");
   static char large[16 << 20];
   thread = SignalIn(300000);
+  Begin();
   ssize_t sent = write(fd, large, sizeof large);
   pthread_join(thread, NULL);
   if (flags & SA_RESTART) {
@@ -155,6 +186,7 @@ static void Interrupted(int flags, const char* how) {
 
 int main(void) {
   main_thread = pthread_self();
+  main_id = gettid();
   Timeouts();
   Interrupted(0, "plain");
   Interrupted(SA_RESTART, "restart");
