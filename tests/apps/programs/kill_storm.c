@@ -43,20 +43,21 @@ static long Need(const char* what, long result) {
   return result;
 }
 
-// A new connection with ourselves over `address`: both ends.
+// A new connection with ourselves over `address`: both ends, which the caller closes in any case.
 static int Pair(struct sockaddr_in address, int ends[2]) {
   int listener = socket(AF_INET, SOCK_STREAM, 0);
   socklen_t length = sizeof address;
   address.sin_port = 0;
-  if (listener < 0 || bind(listener, (struct sockaddr*)&address, length) != 0 ||
-      listen(listener, 4) != 0 ||
-      getsockname(listener, (struct sockaddr*)&address, &length) != 0) {
-    return -1;
+  int ready = listener >= 0 && bind(listener, (struct sockaddr*)&address, length) == 0 &&
+              listen(listener, 4) == 0 &&
+              getsockname(listener, (struct sockaddr*)&address, &length) == 0;
+  if (ready) ends[0] = socket(AF_INET, SOCK_STREAM, 0);
+  if (ready && ends[0] >= 0 && connect(ends[0], (struct sockaddr*)&address, length) == 0) {
+    ends[1] = accept(listener, NULL, NULL);
   }
-  ends[0] = socket(AF_INET, SOCK_STREAM, 0);
-  if (ends[0] < 0 || connect(ends[0], (struct sockaddr*)&address, length) != 0) return -1;
-  ends[1] = accept(listener, NULL, NULL);
-  close(listener);
+  int error = errno;
+  if (listener >= 0) close(listener);
+  errno = error;
   return ends[1] < 0 ? -1 : 0;
 }
 
@@ -105,7 +106,10 @@ static void Work(unsigned seed) {
     }
     close(datagram);
     close(outside);
-    close(ends[rand_r(&seed) & 1]);
+    if ((rand_r(&seed) & 1) != 0) {
+      close(ends[1]);
+      ends[1] = -1;
+    }
     close(ends[0]);
     close(ends[1]);
   }
@@ -239,7 +243,7 @@ int main(int count, char** arguments) {
   int kills = atoi(arguments[4]);
   unsigned seed = (unsigned)atoi(arguments[5]);
   signal(SIGPIPE, SIG_IGN);
-  int ends[2];
+  int ends[2] = {-1, -1};
   Need("a connection with itself", Pair(own, ends));
   int outside = (int)Need("a connection with the peer", Dial(&peer));
   pid_t workers[kWorkers];
