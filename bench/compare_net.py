@@ -129,8 +129,8 @@ def veth(number, own_name, other_name, other, mtu, own_address=True, other_addre
             equal_control(space, name, f"10.97.{number}.{host}")
 
 
-def tap(name, address):
-    measure.run("ip", "tuntap", "add", "dev", name, "mode", "tap", "multi_queue")
+def tap(name, address, queues=("multi_queue",)):
+    measure.run("ip", "tuntap", "add", "dev", name, "mode", "tap", *queues)
     measure.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
     if address:
         measure.run("ip", "address", "add", address + "/24", "dev", name)
@@ -243,7 +243,7 @@ class Links:
         return self._gvisor(n, mtu=JUMBO, offloads=False)
 
     def _lwip(self, n):
-        tap(f"t{n}", f"10.97.{n}.1")
+        tap(f"t{n}", f"10.97.{n}.1", queues=())  # its driver knows of none
         return Link(End(OWN, f"10.97.{n}.2", None, "lwip", (f"t{n}",)), End(OWN, f"10.97.{n}.1"))
 
 
