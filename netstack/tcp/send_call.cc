@@ -12,8 +12,8 @@
 namespace userstack::tcp {
 namespace {
 
-// A write goes in pieces of this size with output between them, so that the wire works while the
-// rest is copied.
+// A write goes in pieces of this size with output between them. Its frames are queued then; the
+// shim hands them to the device when the call leaves the stack.
 constexpr uint32_t kPiece = 2 * kLargeBufferBytes;
 // No reply waits longer for the close that is expected to follow it.
 constexpr Duration kLongestHold = Duration::Microseconds(50);
