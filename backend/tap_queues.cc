@@ -66,7 +66,9 @@ bool TapQueues::Open(const std::string& interface, unsigned queue) {
   if (result == -EEXIST) return true;  // open
   if (result < 0) return false;
   const int header_bytes = kVirtioHeaderBytes;  // the interface's, so it is set already
-  return KernelIoctl(fd, TUNSETVNETHDRSZ, &header_bytes) >= 0;
+  if (KernelIoctl(fd, TUNSETVNETHDRSZ, &header_bytes) >= 0) return true;
+  Close(queue);  // one that nobody reads would swallow what comes by it
+  return false;
 }
 
 void TapQueues::Close(unsigned queue) {
