@@ -236,8 +236,7 @@ class Net:
         if traced and not self.native:
             path = os.path.join(WORK, "trace.%d" % len(self.traces))
             self.traces.append(path)
-            # -D: the program is our child, not strace's, so that its exit is not put off by the
-            # process that finishes what it left (TIME_WAIT).
+            # -D: the program is our child, not strace's: it gets our signals.
             argv = (["strace", "-D", "--seccomp-bpf", "-f", "-qq", "-e", "trace=socket", "-o", path]
                     + [word for name, value in variables.items()
                        for word in ("-E", "%s=%s" % (name, value))] + argv)
