@@ -70,6 +70,7 @@ class End:
     environment: dict = None  # of the library; None: the kernel's sockets
     peer: str = None          # gvisor or lwip: programs of our own in place of the load program
     options: tuple = ()       # of that program
+    cores: frozenset = None   # where its programs run; None: where the scheduler puts them
 
     @property
     def wrapped(self):
@@ -142,8 +143,9 @@ def tap(name, address, queues=("multi_queue",)):
 class Links:
     """Makes each link when it is first asked for, and says why one cannot be made."""
 
-    def __init__(self, library):
+    def __init__(self, library, apart=False):
         self.library = library
+        self._apart = apart
         self._made = {}
         self._number = 0
 
@@ -151,7 +153,12 @@ class Links:
         if name not in self._made:
             self._number += 1
             maker = getattr(self, "_" + name.replace("-", "_"))
-            self._made[name] = maker(self._number)
+            link = maker(self._number)
+            if self._apart:
+                cores = sorted(os.sched_getaffinity(0))
+                link.client.cores = frozenset(cores[:len(cores) // 2])
+                link.server.cores = frozenset(cores[len(cores) // 2:])
+            self._made[name] = link
         return self._made[name]
 
     def _kernel(self, n, mtu=1500, offloads=True, control=True):

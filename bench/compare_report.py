@@ -1,6 +1,6 @@
 """Tables and plots of bench/compare's results.
 
-Results are {"sessions": [{"machine", "seconds", "library", "others"}], "runs": [{"row", "arm",
+Results are {"sessions": [{"machine", "seconds", "library", "apart", "others"}], "runs": [{"row", "arm",
 "session", "round", metric: value}], "failures": {"row/arm": why}, "absent": {name: why}}. A ratio
 compares an arm only with runs of the same sessions, so that merged files mix no two machines' moods.
 """
@@ -135,13 +135,15 @@ def print_goals(results):
 
 def print_around(results):
     """What the table needs to be believed: machine, length, libraries, disturbance, what is missing."""
-    print("any row again: bench/compare --only ROW[/ARM] --rounds N --seconds S")
+    apart = " --apart" * any(session["apart"] for session in results["sessions"])
+    print(f"any row again: bench/compare{apart} --only ROW[/ARM] --rounds N --seconds S")
     for machine in sorted({session["machine"] for session in results["sessions"]}):
         print(f"machine: {machine}")
     for index, session in enumerate(results["sessions"]):
         rounds = [run["round"] for run in results["runs"] if run["session"] == index]
         print(f"session {index + 1}: {max(rounds, default=-1) + 1} rounds of {session['seconds']:g} s "
-              f"after {session['warmup']:g} s, library {session['library']}, before a run others used "
+              f"after {session['warmup']:g} s, {'each end on half of the cores, ' * session['apart']}"
+              f"library {session['library']}, before a run others used "
               f"{statistics.median(session['others'] or [0]):.2f} cores in the median, "
               f"{max(session['others'], default=0):.2f} at the most")
     if any(statistics.median(session["others"] or [0]) > QUIET for session in results["sessions"]):

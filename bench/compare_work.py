@@ -23,13 +23,14 @@ class Failure(Exception):
 
 
 def start(end, command, core=None, **options):
-    """Runs it at that end of the link, on that core when one is named."""
+    """Runs it at that end of the link, on that core or on those of the end when they are named."""
     environment = end.environment or os.environ
+    cores = end.cores if core is None else {core}
 
     def prepare():
         compare_net.die_with_parent()
-        if core is not None and os.cpu_count() > 1:
-            os.sched_setaffinity(0, {core})
+        if cores and os.cpu_count() > 1:
+            os.sched_setaffinity(0, cores)
 
     return subprocess.Popen([*end.space.prefix, *prefix_environment(environment, command)],
                             env=os.environ if end.space.prefix else environment,
