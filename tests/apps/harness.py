@@ -265,6 +265,17 @@ class Net:
                 check(link not in tables, "process %d owns a kernel socket (%s)" % (
                     pid, tables.get(link)))
 
+    def inside(self, *command):
+        """Runs a command where the wrapped programs are."""
+        preexec = Enter(self.program_namespace) if self.program_namespace else None
+        return subprocess.run(command, preexec_fn=preexec, text=True, capture_output=True, check=False)
+
+    def clean(self):
+        """No program of ours is left on the AF_XDP interface."""
+        if self.xdp:
+            eventually(lambda: "xdp" not in self.inside("ip", "link", "show", "eth0").stdout,
+                       "the interface is clean")
+
     def quiet(self, program):
         """Nothing of the library's on stderr."""
         lines = [line for line in program.errors().splitlines() if "userstack:" in line]

@@ -19,17 +19,6 @@ while True:
 """
 
 
-def inside(net, *command):
-    return subprocess.run(command, preexec_fn=harness.Enter(net.program_namespace), text=True,
-                          capture_output=True, check=False)
-
-
-def clean(net):
-    """No program is left on the interface."""
-    harness.eventually(lambda: "xdp" not in inside(net, "ip", "link", "show", "eth0").stdout,
-                       "the interface is clean")
-
-
 def wrapped_fetch(net, digest, url, **variables):
     program = net.wrapped("curl", "-sS", "-g", "--fail", url, traced=True, environment=variables)
     program.expect(0)
@@ -49,8 +38,8 @@ def serving(net, configuration, digest):
         equal(harness.fetch_hash(net, "http://%s:8080/large" % address), digest, "from nginx wrapped")
     net.owns_no_socket(server)
     # The interface's own addresses stay the kernel's.
-    inside(net, "ip", "addr", "add", "10.77.0.9/24", "dev", "eth0")
-    equal(inside(net, "curl", "-sS", "--fail", "-o", "/dev/null", "http://%s:8080/small" % KERNEL4)
+    net.inside("ip", "addr", "add", "10.77.0.9/24", "dev", "eth0")
+    equal(net.inside("curl", "-sS", "--fail", "-o", "/dev/null", "http://%s:8080/small" % KERNEL4)
           .returncode, 0, "the kernel's own curl on the interface")
     joined = net.wrapped("curl", "-sS", "--fail", "http://%s:8080/small" % KERNEL4)
     joined.expect(0)  # the same stack: one more process on the same queue
@@ -62,7 +51,7 @@ def serving(net, configuration, digest):
     check("busy" in lines[0], lines[0])
     equal(server.stop(signal.SIGKILL), -signal.SIGKILL, "nginx killed")
     subprocess.run(["pkill", "-KILL", "-x", "nginx"], check=False)  # a process namespace of our own
-    clean(net)
+    net.clean()
 
 
 def interrupted(net, digest):
@@ -70,8 +59,8 @@ def interrupted(net, digest):
     program = net.wrapped("curl", "-sS", "--fail", "--limit-rate", "40M",
                           "http://%s:8080/large" % KERNEL4)
     harness.eventually(lambda: len(program.out()) > 1000000, "the transfer has begun")
-    equal(inside(net, "ip", "link", "set", "eth0", "down").returncode, 0, "down")
-    equal(inside(net, "ip", "link", "set", "eth0", "up").returncode, 0, "up")
+    equal(net.inside("ip", "link", "set", "eth0", "down").returncode, 0, "down")
+    equal(net.inside("ip", "link", "set", "eth0", "up").returncode, 0, "up")
     program.expect(0, 60)
     equal(harness.sha256_file(program.out_path), digest, "through down and up")
 
@@ -92,7 +81,7 @@ def removed(net):
     server = net.wrapped("/usr/bin/python3", "-c", SERVER, "9001")
     harness.wait_port(9001, STACK4, server)
     equal(harness.exchange(STACK4, 9001, b"x" * 100000), b"x" * 100000, "echo")
-    inside(net, "ip", "link", "del", "eth0")
+    net.inside("ip", "link", "del", "eth0")
     # Nobody sends: the server sleeps in accept.
     harness.eventually(lambda: "the interface was deleted" in server.errors(), "the cause is said")
     program = net.wrapped("curl", "-sS", "--connect-timeout", "2", "http://%s:8080/" % KERNEL4)
