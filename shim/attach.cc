@@ -2,8 +2,9 @@
 // makes one: memory, stack, interface, addresses, routes. Whoever binds the rendezvous address
 // makes it; the others wait for it to listen.
 //
-// Process-local, under g_attacher (a thread id, so that a handler that comes here again on the same
-// thread is refused instead of waiting for itself).
+// Process-local, under g_attacher (a thread id, so that a handler of a crash that comes here again
+// on the same thread is refused instead of waiting for itself). No other handler runs meanwhile:
+// one that left by a jump would leave half of a stack behind, which nobody can join.
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -19,8 +20,9 @@
 namespace userstack::shim {
 namespace {
 
-constexpr int kMeetingAttempts = 5000;  // 2 ms apart
-constexpr int kBusyAttempts = 30;       // 10 ms apart: a holder that is just ending
+constexpr long kMeetingPause = 1;  // ms
+constexpr Duration kLongestMeeting = Duration::Seconds(10);
+constexpr int kBusyAttempts = 30;  // 10 ms apart: a holder that is just ending
 constexpr size_t kPage = 4096;
 
 constinit std::atomic<int> g_attacher{0};
@@ -228,30 +230,25 @@ bool Adopt(const Config& config, const Handover& handover, bool silent) {
   return true;
 }
 
-bool JoinOrCreate(const Config& config) {
-  for (int attempt = 0; attempt < kMeetingAttempts; ++attempt) {
-    Handover handover;
-    switch (MeetHolder(config, &handover)) {
-      case Meeting::kJoined:
-        if (Adopt(config, handover, false)) return true;
-        CloseHandover(handover);
-        return false;
-      case Meeting::kRefused:
-        return false;
-      case Meeting::kNobody:
-        break;
-    }
-    const int listener = BindListener(config);
-    if (listener >= 0) return Create(config, listener);
-    if (listener != -EADDRINUSE) {
-      Log(LogLevel::kError, "no socket for meeting other programs (errno %d)", -listener);
-      return false;
-    }
-    Pause(2);  // somebody is making the stack
+enum class Joining : uint8_t { kDone, kNotYet, kFailed };
+
+Joining JoinOrCreate(const Config& config, const SignalsHeld& held) {
+  Handover handover;
+  switch (MeetHolder(config, held, &handover)) {
+    case Meeting::kJoined:
+      if (Adopt(config, handover, false)) return Joining::kDone;
+      CloseHandover(handover);
+      return Joining::kFailed;
+    case Meeting::kRefused:
+      return Joining::kFailed;
+    case Meeting::kNobody:
+      break;
   }
-  Log(LogLevel::kError, "USERSTACK_DEV=%s: device busy: its holder does not get ready",
-      config.device);
-  return false;
+  const int listener = BindListener(config);
+  if (listener >= 0) return Create(config, listener) ? Joining::kDone : Joining::kFailed;
+  if (listener == -EADDRINUSE) return Joining::kNotYet;  // somebody is making the stack
+  Log(LogLevel::kError, "no socket for meeting other programs (errno %d)", -listener);
+  return Joining::kFailed;
 }
 
 // The record of this very process, from before exec.
@@ -301,36 +298,56 @@ void Finish() {
   EnsurePump();
 }
 
-long AttachOnce() {
+// -EAGAIN: not yet; nothing was begun.
+long AttachOnce(const SignalsHeld& held) {
   if (IsAttached()) return 0;
   if (g_local.exited || CurrentMode() != Mode::kStack) return -ENETDOWN;
-  const bool have_stack = g_shared != nullptr;  // a forked child that got no record
-  if (PrepareLocal() && (have_stack || JoinOrCreate(CurrentConfig())) && Register(false)) {
-    Finish();
-    return 0;
+  if (PrepareLocal()) {
+    const bool have_stack = g_shared != nullptr;  // a forked child that got no record
+    const Joining joining = have_stack ? Joining::kDone : JoinOrCreate(CurrentConfig(), held);
+    if (joining == Joining::kNotYet) return -EAGAIN;
+    if (joining == Joining::kDone && Register(false)) {
+      Finish();
+      return 0;
+    }
   }
   BreakMode();
   return -ENETDOWN;
 }
 
+// Signals are held as long as it is.
 class AttachLock {
  public:
-  AttachLock() {
-    const auto self = static_cast<int>(RawSyscall(SYS_gettid));
-    for (int expected = 0; !g_attacher.compare_exchange_strong(expected, self); expected = 0) {
-      if (expected == self) return;
-      Pause(1);
-    }
-    held_ = true;
+  AttachLock() : self_(static_cast<int>(RawSyscall(SYS_gettid))) {
+    held_ = g_attacher.compare_exchange_strong(owner_, self_);
   }
   ~AttachLock() {
     if (held_) g_attacher.store(0);
   }
   bool held() const { return held_; }
+  bool is_another_threads() const { return !held_ && owner_ != self_; }
+  const SignalsHeld& signals() const { return signals_; }
 
  private:
+  const SignalsHeld signals_;  // before the lock is taken and until it is given back
+  const int self_;
+  int owner_ = 0;
   bool held_ = false;
 };
+
+// Once. -EAGAIN: see AttachOnce; -EALREADY: another thread is about it.
+long TryToAttach() {
+  const AttachLock lock;
+  if (lock.is_another_threads()) return -EALREADY;
+  return lock.held() ? AttachOnce(lock.signals()) : -ENETDOWN;
+}
+
+long GiveUp() {
+  Log(LogLevel::kError, "USERSTACK_DEV=%s: device busy: its holder does not get ready",
+      CurrentConfig().device);
+  BreakMode();
+  return -ENETDOWN;
+}
 
 // "arena:listener:device[:device]@placed".
 bool ParseHandover(const char* text, Handover* handover) {
@@ -373,8 +390,14 @@ bool IsAttached() { return g_local.process != nullptr && !g_local.exited; }
 
 long Attach() {
   const int saved_errno = errno;
-  const AttachLock lock;
-  const long result = lock.held() ? AttachOnce() : -ENETDOWN;
+  const Instant last = MonotonicNow() + kLongestMeeting;
+  long result = TryToAttach();
+  // Handlers run, and may leave, in the pauses.
+  while (result == -EALREADY || (result == -EAGAIN && MonotonicNow() < last)) {
+    Pause(kMeetingPause);
+    result = TryToAttach();
+  }
+  if (result == -EAGAIN) result = GiveUp();
   errno = saved_errno;
   return result;
 }

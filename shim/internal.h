@@ -276,6 +276,7 @@ void AnnounceThread();
 unsigned TakeHandedOver(int (&descriptors)[kMaxDeviceDescriptors]);
 
 // --- rendezvous (rendezvous.cc) ---
+class SignalsHeld;
 struct Handover {
   int arena = -1;
   int listener = -1;
@@ -285,7 +286,7 @@ struct Handover {
 };
 enum class Meeting : uint8_t { kNobody, kJoined, kRefused };
 // Asks whoever holds the device for the stack. kRefused: one line was written.
-Meeting MeetHolder(const Config& config, Handover* handover);
+Meeting MeetHolder(const Config& config, const SignalsHeld& held, Handover* handover);
 // The socket that newcomers meet at, bound but not listening; -EADDRINUSE: somebody else holds it.
 int BindListener(const Config& config);
 void StartListening(int listener);

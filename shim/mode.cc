@@ -11,6 +11,7 @@
 
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/signals.h"
 
 namespace userstack::shim {
 namespace {
@@ -79,6 +80,8 @@ Mode Decide() {
 
 Mode DecideOnce() {
   if (environ == nullptr) return Mode::kKernel;  // before libc is ready; asked again later
+  // A handler that left by a jump would leave it undecided, and every socket the kernel's.
+  const SignalsHeld held;
   const auto self = static_cast<int>(RawSyscall(SYS_gettid));
   int expected = 0;
   if (g_decider.compare_exchange_strong(expected, self)) {

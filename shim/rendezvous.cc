@@ -3,6 +3,7 @@
 // are); every process of the stack has the listening socket, and whoever pumps answers. The
 // newcomer says what library and what configuration it has; it gets the arena and the device, or is
 // refused.
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -12,12 +13,14 @@
 
 #include "shim/internal.h"
 #include "shim/real.h"
+#include "shim/signals.h"
 
 namespace userstack::shim {
 namespace {
 
 constexpr uint64_t kHelloMagic = 0x6f6c6c6568737501;
 constexpr long kAnswerSeconds = 5;
+constexpr long kSignalMilliseconds = 50;  // so long a signal may have to wait for an answer
 constexpr long kHelloMilliseconds = 100;
 constexpr unsigned kMaxSent = kMaxDeviceDescriptors + 2;
 
@@ -147,13 +150,26 @@ bool TakeOver(int (&descriptors)[kMaxSent], long count, Handover* handover) {
   return true;
 }
 
-Meeting Converse(int fd, const Config& config, Handover* handover) {
+// False: no answer yet, and a signal wants in. The newcomer asks again after it.
+bool AwaitReply(int fd, const SignalsHeld& held) {
+  const timespec slice{0, kSignalMilliseconds * 1'000'000};
+  for (long waited = 0; waited < kAnswerSeconds * 1000; waited += kSignalMilliseconds) {
+    pollfd entry{fd, POLLIN, 0};
+    timespec timeout = slice;
+    if (RawSyscall(SYS_ppoll, Word(&entry), 1, Word(&timeout), 0, 8) != 0) break;
+    if (held.has_pending()) return false;
+  }
+  return true;
+}
+
+Meeting Converse(int fd, const Config& config, const SignalsHeld& held, Handover* handover) {
   Hello hello;
   BuildIdentity(hello.build);
   DescribeStack(config, hello.configuration, sizeof(hello.configuration));
   if (Retry(SYS_write, fd, Word(&hello), sizeof(hello)) != sizeof(hello)) return Meeting::kNobody;
   Reply reply;
   int descriptors[kMaxSent];
+  if (!AwaitReply(fd, held)) return Meeting::kNobody;
   const long count = ReceiveReply(fd, &reply, descriptors);
   if (count == -EAGAIN) {
     Log(LogLevel::kError,
@@ -211,7 +227,7 @@ void AnswerNewcomer(int fd) {
 
 }  // namespace
 
-Meeting MeetHolder(const Config& config, Handover* handover) {
+Meeting MeetHolder(const Config& config, const SignalsHeld& held, Handover* handover) {
   const long fd = RawSyscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return Meeting::kNobody;
   SetTimeout(static_cast<int>(fd), SO_SNDTIMEO, kAnswerSeconds * 1000);
@@ -221,7 +237,7 @@ Meeting MeetHolder(const Config& config, Handover* handover) {
   Meeting meeting = Meeting::kNobody;
   if (Retry(SYS_connect, fd, Word(&address), length) == 0) {
     if (IsSameUser(static_cast<int>(fd))) {
-      meeting = Converse(static_cast<int>(fd), config, handover);
+      meeting = Converse(static_cast<int>(fd), config, held, handover);
     } else {
       Log(LogLevel::kError, "USERSTACK_DEV=%s: device busy: a process of another user holds it",
           config.device);

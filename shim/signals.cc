@@ -236,6 +236,21 @@ void Trampoline(int signal, siginfo_t* info, void* context) {
 
 }  // namespace
 
+SignalsHeld::SignalsHeld() {
+  const sigset_t set = DeferrableSignals();
+  RawSyscall(SYS_rt_sigprocmask, SIG_BLOCK, Word(&set), Word(&before_), kKernelMaskBytes);
+}
+
+SignalsHeld::~SignalsHeld() { SetProcessMask(&before_, nullptr); }
+
+bool SignalsHeld::has_pending() const {
+  uint64_t pending = 0;
+  uint64_t blocked = 0;
+  RawSyscall(SYS_rt_sigpending, Word(&pending), kKernelMaskBytes);
+  memcpy(&blocked, &before_, sizeof blocked);
+  return (pending & ~blocked) != 0;
+}
+
 void DeliverDeferredSignals() {
   ThreadState& state = t_state;
   const uint32_t count = state.deferred_count;

@@ -26,6 +26,22 @@ long SignalAction(int signal, const struct sigaction* action, struct sigaction* 
 // are closed as the kernel would (see ProcessExit); the program keeps seeing SIG_DFL.
 void TakeOverSignals();
 
+// While it lives no handler runs on this thread that could leave by a jump: what is done halfway
+// then would stay so for good. For what is short, or asks has_pending() now and then; calls of the
+// stack itself need none, theirs are put off.
+class SignalsHeld {
+ public:
+  SignalsHeld();
+  ~SignalsHeld();
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+  // Something waits that would have been delivered.
+  bool has_pending() const;
+
+ private:
+  sigset_t before_{};
+};
+
 // A static program's handlers are not libc's (guest/): `take_over` is called instead.
 void ReplaceSignalTakeOver(void (*take_over)());
 
