@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "backend/link_watch.h"
 #include "backend/virtio.h"
 #include "backend/xdp_spec.h"
 
@@ -220,12 +221,15 @@ std::string TapDevice::ReadInterface(const DeviceOptions& options, std::string* 
 
   request = RequestFor(name_);
   if (KernelIoctl(socket.get(), SIOCGIFFLAGS, &request) < 0) return "";
-  if ((request.ifr_flags & IFF_UP) != 0) return "";
-  request.ifr_flags |= IFF_UP;
-  if (KernelIoctl(socket.get(), SIOCSIFFLAGS, &request) < 0) {
-    *warning = Quote(name_) + "the interface is down and cannot be brought up by this user; as " +
-               "root: ip link set " + name_ + " up";
+  if ((request.ifr_flags & IFF_UP) == 0) {
+    request.ifr_flags |= IFF_UP;
+    if (KernelIoctl(socket.get(), SIOCSIFFLAGS, &request) < 0) {
+      *warning = Quote(name_) + "the interface is down and cannot be brought up by this user; as " +
+                 "root: ip link set " + name_ + " up";
+      return "";
+    }
   }
+  AwaitLink(socket.get(), name_);
   return "";
 }
 

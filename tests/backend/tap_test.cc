@@ -26,6 +26,24 @@ TEST_F(TapTest, AttachesToAPersistentDeviceAndReadsItsMtu) {
   EXPECT_NE(if_nametoindex("t0"), 0u);
 }
 
+// The carrier comes with us, and the kernel sends once it has seen it: Open waits for that.
+TEST_F(TapTest, WhatTheKernelSendsAsSoonAsTheDeviceIsOpenArrives) {
+  TestCore core;
+  const auto in = PlainFrame(60, 1);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap && ip link set t0 up"));
+    KernelSide kernel;
+    auto tap = OpenTap();
+    ASSERT_TRUE(tap);
+    ASSERT_GT(kernel.Send(in), 0) << i << ": " << std::strerror(errno);
+    Packet* packet = ReceiveLike(*tap, *core, in);
+    ASSERT_NE(packet, nullptr) << i;
+    core->packets.Release(packet);
+    tap.reset();
+    ASSERT_TRUE(RunCommand("ip tuntap del dev t0 mode tap"));
+  }
+}
+
 TEST_F(TapTest, AttachesToAMultiQueueDevice) {
   ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap multi_queue"));
   auto first = OpenTap();
