@@ -126,7 +126,11 @@ bool AdoptOwnDevice(const Config& config, const Handover& handover) {
 }
 
 bool MapOrExplain(int fd, uint64_t size) {
-  const long result = MapArena(fd, size);
+  long result = MapArena(fd, size);
+  if (result == -ENOMEM) {
+    MakeAddressRoom();
+    result = MapArena(fd, size);
+  }
   if (result == 0) return true;
   if (result == -EEXIST) {
     Log(LogLevel::kError,
@@ -170,27 +174,36 @@ bool ConfigureStack(Stack& stack, const Config& config, Instant now) {
 
 // The stack's memory, mapped and formatted, with the device in it.
 bool BuildStack(const Config& config) {
-  const int fd = CreateArenaFile(config.memory);
+  uint64_t memory = config.memory;
+  MakeAddressRoom();
+  if (memory == Config{}.memory) memory = MemoryWithinLimit(memory);
+  const auto mebibytes = static_cast<unsigned long long>(memory >> 20);
+  if (memory != config.memory) {
+    Log(LogLevel::kWarn,
+        "RLIMIT_AS (ulimit -v) leaves the stack %lluM of memory; USERSTACK_MEMORY chooses another "
+        "size",
+        mebibytes);
+  }
+  const int fd = CreateArenaFile(memory);
   if (fd < 0) {
     Log(LogLevel::kError,
-        "USERSTACK_MEMORY=%lluM: cannot be had (errno %d); accepted is 16M to "
-        "1024G",
-        static_cast<unsigned long long>(config.memory >> 20), -fd);
+        "USERSTACK_MEMORY=%lluM: cannot be had (errno %d); accepted is 16M to 1024G", mebibytes,
+        -fd);
     return false;
   }
   g_local.arena_descriptor = fd;
-  if (!MapOrExplain(fd, config.memory)) return false;
-  Shared* shared = FormatArena(config.memory, config);
+  if (!MapOrExplain(fd, memory)) return false;
+  Shared* shared = FormatArena(memory, config);
   if (shared == nullptr) {
     Log(LogLevel::kError, "USERSTACK_MEMORY=%lluM: too small for a stack; accepted is 16M to 1024G",
-        static_cast<unsigned long long>(config.memory >> 20));
+        mebibytes);
   } else if (ConfigureStack(*shared->stack, config, MonotonicNow())) {
     DescribeStack(config, shared->configuration, sizeof(shared->configuration));
     shared->creator = g_local.pid;
     g_shared = shared;
     return true;
   }
-  UnmapArena(config.memory);
+  UnmapArena(memory);
   return false;
 }
 
@@ -210,6 +223,7 @@ bool Create(const Config& config, int listener) {
 
 // Uses what another process handed over. `silent`: a handover by exec that may not be ours.
 bool Adopt(const Config& config, const Handover& handover, bool silent) {
+  if (!silent) MakeAddressRoom();
   if (!MapOrExplain(handover.arena, handover.memory)) return false;
   Shared* shared = FindShared();
   char mine[sizeof(Shared::configuration)];

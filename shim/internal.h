@@ -117,6 +117,12 @@ int LogDescriptor();
 // Called before the line of a failed Check is written (audit.cc).
 void OnCheckFailed(const char* what);
 
+// --- the limit of the address space (address_limit.cc) ---
+// Before an arena is mapped in a process whose parent had none: raises the limit as far as it goes.
+void MakeAddressRoom();
+// `memory`, or what a limit that could not be raised leaves for it.
+uint64_t MemoryWithinLimit(uint64_t memory);
+
 // --- our own descriptors (internal_descriptors.cc) ---
 // Moves `fd` above the program's numbers, close-on-exec, and marks it ours. Returns the new number,
 // or -errno (then `fd` is closed too).

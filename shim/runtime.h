@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <cstdint>
 
@@ -173,6 +174,12 @@ Shared& CurrentShared();
 bool IsInternalDescriptor(int fd);
 // The first of them at or above `from`, or -1: for close_range, which has to go around them.
 int NextInternalDescriptor(int from);
+
+// setrlimit(RLIMIT_AS) for a program that has a stack or will have one: what the library maps comes
+// on top. 0 or -errno.
+long SetAddressLimit(const rlimit& limit);
+// What the kernel says of RLIMIT_AS, as the program set it.
+void DiscountAddressLimit(rlimit* limit);
 
 enum class LogLevel : uint8_t { kError, kWarn, kInfo, kDebug };
 // One line to stderr or USERSTACK_LOG_FILE, prefixed "userstack: ", printf format; never allocates;
