@@ -56,6 +56,15 @@ bool OpenFor(unsigned queue, Instant now) {
   return true;
 }
 
+// Somebody else waits for the socket too, and watches the first queue only.
+bool IsWatchedByOthers(const Socket& socket) {
+  for (const Watch* watch = socket.pollable.watches.front(); watch != nullptr;
+       watch = socket.pollable.watches.Next(watch)) {
+    if (watch->set != &t_state.sleeper->own_set) return true;
+  }
+  return false;
+}
+
 void GiveQueue(Socket& socket, Instant now) {
   Stack& stack = *g_shared->stack;
   const unsigned queue = stack.GiveDeviceQueue(socket, g_local.device->extra_queues());
@@ -79,7 +88,8 @@ void NoteBulk(Socket& socket, size_t received, Instant now) {
   reader.bytes += received;
   if (reader.bytes < kBulkBytes) return;
   reader = {};
-  if (t_state.queue == 0 && g_local.device->extra_queues() != 0 && !g_local.no_queues) {
+  if (t_state.queue == 0 && g_local.device->extra_queues() != 0 && !g_local.no_queues &&
+      !IsWatchedByOthers(socket)) {
     GiveQueue(socket, now);
   }
 }

@@ -59,10 +59,11 @@ class Session {
   Instant now() const { return now_; }
   // Takes what waits on the device now. To be called before a call says EAGAIN: construction looks
   // at the device only when nobody has for some tens of microseconds.
-  void Poll();
+  // `of`: the only socket that the call is about, whose text may come by a queue of its own.
+  void Poll(const Socket* of = nullptr);
   // The same before a call that will Wait: not when it will probably sleep for long, because who
   // sleeps on the device sees there what has come.
-  void PollBeforeWait();
+  void PollBeforeWait(const Socket* of = nullptr);
   // For a call that has found what it came for: looks only when nobody has for so long that others
   // may be waiting for input.
   void LookBeside();
@@ -79,6 +80,9 @@ class Session {
   bool LookForMore();
   // The thread waits for sockets apart from reading them (select, epoll).
   static void NoteWaitApart();
+  // The socket is waited for apart from reading it, by a thread that watches the first queue of the
+  // device only: a queue of its own ends.
+  void ReturnQueue(const Socket& socket);
   // The call has read so much of that text: a reader of bulk may get a queue of the device for it.
   void NoteBulk(Socket& socket, size_t received);
   // The call has sent a datagram that others may follow at once: at its end the stack may keep it
@@ -108,7 +112,8 @@ class Session {
 enum class WaitResult : uint8_t { kStackReady, kKernelReady, kTimedOut, kInterrupted };
 
 struct WaitRequest {
-  WatchSet* set = nullptr;   // sleep until it has a ready watch; null: kernel descriptors only
+  WatchSet* set = nullptr;  // sleep until it has a ready watch; null: kernel descriptors only
+  const Socket* socket = nullptr;  // the only one that the set watches, if there is one
   pollfd* kernel = nullptr;  // descriptors of the kernel to wait on as well; revents are filled in
   unsigned kernel_count = 0;
   Instant deadline = Instant::Never();  // CLOCK_MONOTONIC

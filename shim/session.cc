@@ -423,13 +423,19 @@ Session::~Session() {
 Stack& Session::stack() { return *g_shared->stack; }
 Core& Session::core() { return g_shared->stack->core(); }
 
-void Session::Poll() {
-  if (!failed_) TakeInput(now_);
+void Session::Poll(const Socket* of) {
+  if (failed_) return;
+  const unsigned queue = of != nullptr ? g_shared->stack->DeviceQueue(*of) : 0;
+  if (queue != 0) {
+    TakeQueue(queue, now_);
+  } else {
+    TakeInput(now_);
+  }
 }
 
-void Session::PollBeforeWait() {
+void Session::PollBeforeWait(const Socket* of) {
   const Duration limit = Duration::Microseconds(CurrentConfig().spin_microseconds);
-  if (t_state.estimate.PollingPays(limit)) Poll();
+  if (t_state.estimate.PollingPays(limit)) Poll(of);
 }
 
 void Session::LookBeside() {
@@ -466,10 +472,19 @@ bool Session::LookForMore() {
 }
 
 void Session::NoteBulk(Socket& socket, size_t received) {
-  if (!failed_) shim::NoteBulk(socket, received, now_);
+  const bool waits_apart = t_state.reads_since_wait < kReadsPerWait;
+  if (!failed_ && !waits_apart) shim::NoteBulk(socket, received, now_);
 }
 
 void Session::NoteWaitApart() { t_state.reads_since_wait = 0; }
+
+void Session::ReturnQueue(const Socket& socket) {
+  if (!HasOpenQueues()) return;
+  const unsigned queue = g_shared->stack->DeviceQueue(socket);
+  if (queue == 0) return;
+  TakeQueue(queue, now_);  // before what comes by the first queue from now on
+  g_shared->stack->ReturnDeviceQueue(queue);
+}
 
 void Session::EndBatch() {
   t_state.batch.End(now_);

@@ -111,7 +111,10 @@ class Waiting {
   }
 
   WaitResult Run() {
+    const bool finds_queue = t_state.queue == 0 && request_.socket != nullptr;
+    if (finds_queue) t_state.queue = session_.stack().DeviceQueue(*request_.socket);
     const WaitResult result = WaitForSomething();
+    if (finds_queue) t_state.queue = 0;
     if (request_.set != nullptr && !session_.failed()) {
       t_state.estimate.Note(session_.now() - begin_, slept_, spin_limit_);
     }

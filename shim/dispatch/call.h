@@ -67,10 +67,10 @@ long Repeat(SocketCall& call, EventMask interest, bool nonblocking, Duration tim
   }
   if (nonblocking) {
     if (interest == kWaitReadable && !call.OughtToLook()) return result;
-    call.session().Poll();
+    call.session().Poll(&call.socket());
     return attempt();
   }
-  call.session().PollBeforeWait();
+  call.session().PollBeforeWait(&call.socket());
   result = attempt();
   if (result != -EAGAIN) return result;
   const Instant deadline = call.now() + timeout;

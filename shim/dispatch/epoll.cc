@@ -72,6 +72,7 @@ long ControlSocket(Session& session, int epoll, int operation, int fd, const epo
   switch (operation) {
     case EPOLL_CTL_ADD:
       if (item != nullptr) return -EEXIST;
+      session.ReturnQueue(*target->socket);
       return AddItem(session, *instance, &pollable, fd, *event, 0);
     case EPOLL_CTL_MOD:
       return item == nullptr ? -ENOENT : ModifyItem(session, item, *event);

@@ -51,6 +51,9 @@ class Poller {
     Description* description = Lookup(entries_[entry].fd);
     bool ask_kernel = description == nullptr;
     if (description != nullptr) {
+      if (description->kind == Description::Kind::kSocket) {
+        session_.ReturnQueue(*description->socket);
+      }
       items_[item_count_++] = {entry, description, nullptr};
       ask_kernel = description->kind == Description::Kind::kEpoll && description->epoll_has_kernel;
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """A TAP of several queues: threads that read bulk side by side get one each, lose no byte, and leave
-none open, neither when they end nor when they are killed."""
+none open, neither when they end nor when they are killed. A reader that changes to another way of
+waiting is not forgotten there."""
 import os
 import signal
 import socket
@@ -39,6 +40,50 @@ while True:
     connection = listener.accept()[0]
     connection.sendall(connection.recv(100))
     connection.close()
+"""
+
+# Reads bulk of zeros until one byte is none; then answers each message, which it awaits in many ways.
+CHANGING = """
+import select, socket, sys, threading
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+memory = bytearray(1 << 17)
+def spin(c, size):
+    c.setblocking(False)
+    while True:
+        try:
+            c.recv(size)
+            break
+        except BlockingIOError:
+            pass
+    c.setblocking(True)
+def select_poll(c, size):
+    wait = select.poll()
+    wait.register(c, select.POLLIN)
+    wait.poll()
+    c.recv(size)
+def select_epoll(c, size):
+    wait = select.epoll()
+    wait.register(c, select.EPOLLIN)
+    wait.poll()
+    c.recv(size)
+    wait.close()
+def select_select(c, size):
+    select.select([c], [], [])
+    c.recv(size)
+WAYS = (lambda c, size: c.recv_into(memory), lambda c, size: c.recv(size),
+        lambda c, size: c.recv(size, socket.MSG_WAITALL), spin, select_poll, select_epoll, select_select)
+def receive(c):
+    mine = bytearray(1 << 17)
+    while mine[c.recv_into(mine) - 1] == 0: pass
+    c.sendall(b"x")
+    for way in eval(c.recv(100)):
+        for _ in range(50):
+            WAYS[way](c, 1000)
+            c.sendall(b"x")
+    c.close()
+print("ready", flush=True)
+while True:
+    threading.Thread(target=receive, args=(listener.accept()[0],), daemon=True).start()
 """
 
 STREAMS = 4
@@ -91,6 +136,56 @@ def until_queues_are_open(net, senders):
         time.sleep(0.01)
 
 
+def round_trips(connection, ways):
+    """A quarter of them is faster, for each way."""
+    connection.sendall(b"\xff")
+    connection.recv(1)
+    connection.sendall(str(ways).encode())
+    times = []
+    for _ in ways:
+        each = []
+        for _ in range(50):
+            begun = time.monotonic()
+            connection.sendall(b"m" * 1000)
+            check(connection.recv(1) == b"x", "a message is answered")
+            each.append(time.monotonic() - begun)
+        times.append(sorted(each)[12])
+    return times
+
+
+def changing_ways(net):
+    """What is awaited otherwise than by a large read comes about as soon, though the connection has a
+    queue from before: frames lie 10 ms on one that nobody watches."""
+    server = net.wrapped("python3", "-c", CHANGING, STACK4, 7104)
+    harness.eventually(lambda: b"ready" in server.out(), "the server is ready")
+    block = bytes(1 << 18)
+    connections = [socket.create_connection((STACK4, 7104)) for _ in range(3)]
+    stopping = threading.Event()
+
+    def send(connection):
+        while not stopping.is_set():
+            connection.sendall(block)
+
+    threads = [threading.Thread(target=send, args=(each,), daemon=True) for each in connections]
+    for thread in threads:
+        thread.start()
+    if not net.native:
+        harness.eventually(lambda: queues() >= 4, "each has a queue")
+    stopping.set()
+    for thread in threads:
+        thread.join(60)
+    for last, connection in enumerate(connections):
+        connection.settimeout(20)
+        ways = [0, 1, 2, 3, 4 + last]
+        times = round_trips(connection, ways)
+        print("us: %s" % [round(each * 1e6) for each in times])
+        for way, each in zip(ways, times):
+            check(each < max(20 * times[0], 0.005), "way %d of waiting: %d us; a large read: %d us" % (
+                way, each * 1e6, times[0] * 1e6))
+        connection.close()
+    server.stop()
+
+
 def all_closed(net):
     return net.native or queues() == 1
 
@@ -109,6 +204,7 @@ def test(net):
                   sender.count, sender.crc, sender.answer, sender.error))
     harness.eventually(lambda: all_closed(net), "no queue is left open")
     server.stop()
+    changing_ways(net)
 
     if net.native:
         return
