@@ -99,6 +99,12 @@ void DropDevice() {
   g_local.device = nullptr;  // its memory is left: the descriptors are gone already
 }
 
+backend::OpenedDevice OpenHigh(const Config& config, backend::DeviceOptions& options) {
+  const HighNumbers numbers;
+  options.descriptor_floor = numbers.floor();
+  return backend::OpenDevice(config.device, options);
+}
+
 bool OpenOwnDevice(const Config& config) {
   backend::DeviceOptions options = OptionsOf(config);
   int given[kMaxDeviceDescriptors];
@@ -109,10 +115,8 @@ bool OpenOwnDevice(const Config& config) {
     for (unsigned i = 0; i < given_count; ++i) CloseInternal(given[i]);
     return false;
   }
-  const HighNumbers numbers;
-  options.descriptor_floor = numbers.floor();
   for (int attempt = 0;; ++attempt) {
-    backend::OpenedDevice opened = backend::OpenDevice(config.device, options);
+    backend::OpenedDevice opened = OpenHigh(config, options);
     const bool busy = opened.device == nullptr && opened.error.find("busy") != std::string::npos;
     if (!busy || attempt == kBusyAttempts) return KeepDevice(std::move(opened));
     Pause(10);

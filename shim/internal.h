@@ -137,7 +137,7 @@ void CloseInternal(int fd);
 // program may have.
 long DuplicateBeyond(int fd);
 
-// While it lives, descriptors may be made at floor() or above.
+// While it lives, descriptors may be made at floor() or above. Short, and where no handler can run.
 class HighNumbers {
  public:
   HighNumbers();
@@ -149,6 +149,7 @@ class HighNumbers {
   bool beyond() const { return beyond_; }
 
  private:
+  const NumberLimit limit_;
   uint64_t soft_ = 0;
   uint64_t hard_ = 0;
   int floor_ = 3;
@@ -162,7 +163,8 @@ long MapArena(int fd, size_t size);
 void UnmapArena(size_t size);
 // A new arena: an unlinked file in memory. Its descriptor (internal) or -errno.
 int CreateArenaFile(size_t size);
-// The size of an arena's file that was handed over; 0 when `fd` is none, or could shrink under us.
+// The size of an arena's file that was handed over; 0 when `fd` is none, is too small for one, or
+// could shrink under us.
 uint64_t ArenaFileSize(int fd);
 // Formats the mapped arena: Shared, then the stack. Null: too small.
 Shared* FormatArena(size_t size, const Config& config);

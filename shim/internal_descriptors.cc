@@ -27,12 +27,34 @@ long Limit(const rlimit* set, rlimit* get) {
   return RawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, Word(set), Word(get));
 }
 
+// Who holds the limit: process and thread, because a forked child inherits the word. 0: nobody.
+constinit std::atomic<uint64_t> g_limit_holder{0};
+
+// False: this thread holds it already.
+bool HoldLimit() {
+  const auto pid = static_cast<uint64_t>(RawSyscall(SYS_getpid));
+  const uint64_t self = pid << 32 | static_cast<uint64_t>(RawSyscall(SYS_gettid));
+  for (uint64_t holder = 0; !g_limit_holder.compare_exchange_strong(holder, self);) {
+    if (holder == self) return false;
+    if (holder >> 32 != pid) continue;  // a thread of the parent's: taken from it
+    RawSyscall(SYS_sched_yield);
+    holder = 0;
+  }
+  return true;
+}
+
 long Duplicate(int fd, int lowest) { return RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest); }
 
 }  // namespace
 
+NumberLimit::NumberLimit() : holds_(HoldLimit()) {}
+NumberLimit::~NumberLimit() {
+  if (holds_) g_limit_holder.store(0);
+}
+
 // A number at or above the soft limit needs the limit raised for a moment. Another thread that runs
-// out of descriptors in that moment gets one more than it should: harmless.
+// out of descriptors in that moment gets one more than it should: harmless. One that asks for the
+// limit, or sets it, waits.
 HighNumbers::HighNumbers() {
   rlimit limit{};
   if (Limit(nullptr, &limit) != 0) return;

@@ -180,6 +180,19 @@ bool IsInternalDescriptor(int fd);
 // The first of them at or above `from`, or -1: for close_range, which has to go around them.
 int NextInternalDescriptor(int from);
 
+// While it lives, RLIMIT_NOFILE is what the program set: the library, which raises it for a moment
+// for a number of its own, waits, and so does who else holds it. Where no handler can run.
+class NumberLimit {
+ public:
+  NumberLimit();
+  ~NumberLimit();
+  NumberLimit(const NumberLimit&) = delete;
+  NumberLimit& operator=(const NumberLimit&) = delete;
+
+ private:
+  bool holds_;
+};
+
 // setrlimit(RLIMIT_AS) for a program that has a stack or will have one: what the library maps comes
 // on top. 0 or -errno.
 long SetAddressLimit(const rlimit& limit);

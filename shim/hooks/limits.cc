@@ -1,9 +1,11 @@
-// Hooks: setrlimit and its relatives, for RLIMIT_AS alone (shim/address_limit.cc). Every other
-// limit is the kernel's.
+// Hooks: setrlimit and its relatives, for RLIMIT_AS (shim/address_limit.cc) and RLIMIT_NOFILE,
+// which the library raises for moments (shim/internal_descriptors.cc). Every other limit is the
+// kernel's.
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "shim/hooks/hook.h"
+#include "shim/signals.h"
 
 namespace userstack::shim {
 namespace {
@@ -11,6 +13,11 @@ namespace {
 bool IsSelf(pid_t pid) { return pid == 0 || pid == RawSyscall(SYS_getpid); }
 
 long Prlimit(pid_t pid, int resource, const rlimit* set, rlimit* get) {
+  if (resource == RLIMIT_NOFILE && IsSelf(pid)) {
+    const SignalsHeld held;
+    const NumberLimit limit;
+    return RawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, Word(set), Word(get));
+  }
   if (resource != RLIMIT_AS || !IsSelf(pid)) {
     return RawSyscall(SYS_prlimit64, pid, resource, Word(set), Word(get));
   }
