@@ -106,7 +106,8 @@ uint64_t ArenaFileSize(int fd) {
   struct stat status;
   if (RawSyscall(SYS_fcntl, fd, F_GET_SEALS) != kArenaSeals) return 0;
   if (RawSyscall(SYS_fstat, fd, Word(&status)) != 0) return 0;
-  return static_cast<uint64_t>(status.st_size);
+  const auto size = static_cast<uint64_t>(status.st_size);
+  return size < kPage + sizeof(Shared) ? 0 : size;  // what FindShared reads is there
 }
 
 Shared* FormatArena(size_t size, const Config& config) {

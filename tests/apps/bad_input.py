@@ -107,6 +107,24 @@ def arena(net, probe):
                                   "connect: ok", "new connection: alive"], "old ones live on")
 
 
+def handed_over(net, probe):
+    """A memory file, sealed as an arena is, that is too small for one: it is left alone."""
+    for size in (1, 4096, 8192):
+        program = net.kernel("/usr/bin/python3", "-c", """
+import fcntl, os, sys
+seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+file = os.memfd_create("arena", os.MFD_ALLOW_SEALING)
+os.truncate(file, int(sys.argv[1]))
+os.set_inheritable(file, True)
+fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+os.environ.update(word.split("=", 1) for word in sys.argv[3:])
+os.environ["USERSTACK_ATTACH"] = "%d:%d:%d" % (file, file, file)
+os.execv(sys.argv[2], [sys.argv[2], "socket"])""", size, probe, *(
+            "%s=%s" % item for item in net.stack_variables().items())).expect(0)
+        equal(program.out(), b"socket: ok\nsecond: ok\n", "with an arena of %d bytes" % size)
+        equal(program.errors(), "", "what it says")
+
+
 def test(net):
     probe = harness.compile_program("probe")
     if net.native:
@@ -118,6 +136,7 @@ def test(net):
     malformed(net, probe)
     echo = devices(net, probe)
     arena(net, probe)
+    handed_over(net, probe)
     check(echo.alive(), "the echo server died")
     # No configuration: everything passes, and stderr is silent at the default level.
     program = net.kernel(probe, "socket", environment={"LD_PRELOAD": net.library}).expect(0)
