@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "backend/device.h"
+#include "backend/meeting.h"
 
 namespace userstack {
 
@@ -39,6 +40,9 @@ constexpr int kAside = 100;   // where descriptors wait for their numbers
 constexpr int kFailed = 125;  // as env(1) and nohup(1): it was not the command's fault
 constexpr int kNotFound = 127;
 constexpr size_t kMostDescriptors = 16;
+constexpr int kBusyAttempts = 100;        // 10 ms apart, while its holder gives way
+constexpr int kAttemptsAfterRefusal = 5;  // it may have ended in between
+constexpr useconds_t kBetweenAttempts = 10'000;
 
 struct Request {
   bool drop = false;
@@ -120,6 +124,20 @@ bool DropPrivilege(const Request& request) {
          prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
+// What finishes the connections of programs that have ended gives way, when it is asked.
+OpenedDevice OpenWhenFree(const Request& request, const DeviceOptions& options) {
+  int refusals = 0;
+  for (int attempt = 0;; ++attempt) {
+    OpenedDevice opened = OpenDevice(request.device, options);
+    const bool busy = opened.device == nullptr && opened.error.find("busy") != std::string::npos;
+    if (!busy || attempt == kBusyAttempts) return opened;
+    const bool gives_way =
+        HolderGivesWay(request.user, request.device) || HolderGivesWay(0, request.device);
+    if (!gives_way && ++refusals == kAttemptsAfterRefusal) return opened;
+    usleep(kBetweenAttempts);
+  }
+}
+
 int Main(int count, char** words) {
   if (getauxval(AT_SECURE) != 0) {
     return Complain("must not be installed setuid or with capabilities: it opens any device");
@@ -135,7 +153,7 @@ int Main(int count, char** words) {
   if (addresses != nullptr) options.identity = addresses;
   // Above 3, so that Place overwrites none of them; the object itself ends with exec.
   options.descriptor_floor = kAside;
-  const OpenedDevice opened = OpenDevice(request.device, options);
+  const OpenedDevice opened = OpenWhenFree(request, options);
   if (!opened.warning.empty()) Complain(opened.warning);
   if (opened.device == nullptr) return Complain(opened.error);
   size_t descriptors = 0;

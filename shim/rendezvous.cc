@@ -8,9 +8,9 @@
 #include <sys/un.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 
+#include "backend/meeting.h"
 #include "shim/internal.h"
 #include "shim/real.h"
 #include "shim/signals.h"
@@ -18,37 +18,18 @@
 namespace userstack::shim {
 namespace {
 
-constexpr uint64_t kHelloMagic = 0x6f6c6c6568737501;
 constexpr long kAnswerSeconds = 5;
 constexpr long kSignalMilliseconds = 50;  // so long a signal may have to wait for an answer
 constexpr long kHelloMilliseconds = 100;
 constexpr unsigned kMaxSent = kMaxDeviceDescriptors + 2;
 
-// kSoon: only a successor holds the device, and it gives way.
-enum class Answer : uint32_t { kWelcome, kOtherBuild, kOtherConfiguration, kSoon };
-
-struct Hello {
-  uint64_t magic = kHelloMagic;
-  uint8_t build[32] = {};
-  char configuration[1024] = {};
-};
-
-struct Reply {
-  uint64_t magic = kHelloMagic;
-  Answer answer = Answer::kWelcome;
-  int32_t creator = 0;
-  char configuration[1024] = {};
-};
+using backend::Answer;
+using backend::Hello;
+using backend::kHelloMagic;
+using backend::Reply;
 
 socklen_t MakeAddress(const Config& config, sockaddr_un* address) {
-  memset(address, 0, sizeof(*address));
-  address->sun_family = AF_UNIX;
-  const long uid = RawSyscall(SYS_geteuid);
-  // Without the device's options: two stacks with different ones want the same device.
-  const int length = static_cast<int>(strcspn(config.device, ","));
-  const int n = snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1, "userstack/%ld/%.*s",
-                         uid, length < 80 ? length : 80, config.device);
-  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(n));
+  return backend::MeetingAddress(RawSyscall(SYS_geteuid), config.device, address);
 }
 
 long SetTimeout(int fd, int option, long milliseconds) {
