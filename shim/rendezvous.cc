@@ -92,7 +92,8 @@ void CloseAll(const int* descriptors, long count) {
   for (long i = 0; i < count; ++i) RawSyscall(SYS_close, descriptors[i]);
 }
 
-// Returns the number of descriptors received, which only a welcome has, or -errno.
+// Returns the number of descriptors received, which only a welcome has, or -errno (-EAGAIN: nothing
+// has come).
 long ReceiveReply(int fd, Reply* reply, int (&descriptors)[kMaxSent]) {
   iovec part{reply, sizeof(*reply)};
   Control control;
@@ -101,7 +102,7 @@ long ReceiveReply(int fd, Reply* reply, int (&descriptors)[kMaxSent]) {
   message.msg_iovlen = 1;
   message.msg_control = control.bytes;
   message.msg_controllen = sizeof(control.bytes);
-  const long n = Retry(SYS_recvmsg, fd, Word(&message), MSG_CMSG_CLOEXEC);
+  const long n = Retry(SYS_recvmsg, fd, Word(&message), MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (n < 0) return n;
   const long count = TakeDescriptors(message, descriptors);
   const bool valid = n == sizeof(*reply) && reply->magic == kHelloMagic;
@@ -212,7 +213,6 @@ Meeting MeetHolder(const Config& config, const SignalsHeld& held, Handover* hand
   const long fd = RawSyscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return Meeting::kNobody;
   SetTimeout(static_cast<int>(fd), SO_SNDTIMEO, kAnswerSeconds * 1000);
-  SetTimeout(static_cast<int>(fd), SO_RCVTIMEO, kAnswerSeconds * 1000);
   sockaddr_un address;
   const socklen_t length = MakeAddress(config, &address);
   Meeting meeting = Meeting::kNobody;

@@ -3,6 +3,7 @@
 the right errno; never the kernel in silence."""
 import os
 import shutil
+import signal
 import subprocess
 
 import harness
@@ -125,6 +126,19 @@ os.execv(sys.argv[2], [sys.argv[2], "socket"])""", size, probe, *(
         equal(program.errors(), "", "what it says")
 
 
+def stopped(net, probe):
+    """The program that holds the device is stopped; who waits for it can be ended all the same."""
+    holder = net.wrapped("/usr/bin/python3", "-c", "import socket, time\ns = socket.socket()\n"
+                         "print('ready', flush=True)\ntime.sleep(300)")
+    harness.eventually(holder.out, "the holder")
+    holder.process.send_signal(signal.SIGSTOP)
+    program = net.wrapped("timeout", "0.5", probe, "socket")
+    equal(program.wait(), 124, "status of a program that is ended while it waits")
+    equal(program.errors(), "", "what it says: it has not waited to the end")
+    refused(net, probe, {}, "USERSTACK_DEV=", "do not answer")
+    holder.stop(signal.SIGKILL)
+
+
 def test(net):
     probe = harness.compile_program("probe")
     if net.native:
@@ -137,6 +151,7 @@ def test(net):
     echo = devices(net, probe)
     arena(net, probe)
     handed_over(net, probe)
+    stopped(net, probe)
     check(echo.alive(), "the echo server died")
     # No configuration: everything passes, and stderr is silent at the default level.
     program = net.kernel(probe, "socket", environment={"LD_PRELOAD": net.library}).expect(0)
