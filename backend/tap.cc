@@ -8,9 +8,11 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "backend/link_watch.h"
@@ -24,6 +26,11 @@ namespace {
 constexpr unsigned kOffloadUso4 = 0x20;
 constexpr unsigned kOffloadUso6 = 0x40;
 constexpr unsigned kOffloadTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+
+// A write of 128 KB with its headers, and a segment of the next. Since Linux 6.3 a packet may say
+// that it is 0 bytes long, and since 6.6 a TAP makes more than 68 KB of what is written to it.
+constexpr uint32_t kHostSegmentationMax = (128 << 10) + 4096;
+constexpr unsigned kHostSegmentationSince[] = {6, 6};
 
 constexpr uint32_t kMinimumMtu = 576;
 constexpr uint32_t kMaximumMtu = 65535;
@@ -45,6 +52,16 @@ ifreq RequestFor(const std::string& name) {
   ifreq request{};
   std::memcpy(request.ifr_name, name.data(), std::min(name.size(), size_t{IFNAMSIZ - 1}));
   return request;
+}
+
+bool KernelTakesHostFrames() {
+  utsname kernel{};
+  if (SystemCall(SYS_uname, reinterpret_cast<long>(&kernel)) != 0) return false;
+  char* rest = nullptr;
+  const unsigned long major = std::strtoul(kernel.release, &rest, 10);
+  const unsigned long minor = *rest == '.' ? std::strtoul(rest + 1, nullptr, 10) : 0;
+  return major > kHostSegmentationSince[0] ||
+         (major == kHostSegmentationSince[0] && minor >= kHostSegmentationSince[1]);
 }
 
 enum class Kind { kAbsent, kTap, kTun, kOther };
@@ -192,6 +209,9 @@ std::string TapDevice::Configure(const DeviceOptions& options, std::string* warn
   const unsigned offload = NegotiateOffload(fd_.get());
   capabilities_.transmit_checksum = (offload & TUN_F_CSUM) != 0;
   capabilities_.tcp_segmentation_max = (offload & TUN_F_TSO4) != 0 ? 65535 : 0;
+  if (capabilities_.tcp_segmentation_max != 0 && KernelTakesHostFrames()) {
+    capabilities_.host_segmentation_max = kHostSegmentationMax;
+  }
   capabilities_.udp_fragmentation = (offload & TUN_F_UFO) != 0;
   capabilities_.udp_segmentation = (offload & kOffloadUso4) != 0;
   return ReadInterface(options, warning);
@@ -204,6 +224,7 @@ std::string TapDevice::ReadInterface(const DeviceOptions& options, std::string* 
   ifreq request = RequestFor(name_);
   if (KernelIoctl(fd_.get(), SIOCGIFHWADDR, &request) == 0) {
     std::memcpy(kernel.bytes.data(), request.ifr_hwaddr.sa_data, kernel.bytes.size());
+    capabilities_.host = kernel;
   }
   capabilities_.mac = options.mac.value_or(DeriveMac(name_, options.identity, kernel));
   if (capabilities_.mac == kernel) {

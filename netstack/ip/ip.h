@@ -148,6 +148,10 @@ class Ip {
   // An ICMP error with EMSGSIZE was about a packet that the transport did send (it has checked the
   // quoted ports and, for TCP, the sequence number): believe it. Changes route_generation().
   void UpdatePathMtu(const IpAddress& destination, uint32_t mtu, Instant now);
+  // The largest packet of TCP segments that whoever `route` leads to takes whole: more than
+  // kMaxIpPacket when that is the kernel at the other end of the wire itself. Whom it forwards to
+  // would get it in pieces that the kernel cuts.
+  uint32_t LargestForHost(const Route& route);
   // The transport saw its data acknowledged by way of `route`: no need to probe the neighbour.
   void ConfirmNeighbor(const Route& route, Instant now);
 

@@ -35,7 +35,10 @@ Status Ip::Send(Frame* frame, const Route& route, const IpAddress& source,
   // The length fields: IPv4 counts its header, IPv6 does not (RFC 8200 3).
   const uint32_t counted =
       v4 ? frame->length() + header : frame->length() + header - wire::kIpv6HeaderBytes;
-  if (counted > kMaxIpPacket) return Refuse(frame, EMSGSIZE);
+  if (counted > kMaxIpPacket && (frame->offload.segmentation != SegmentationType::kTcpV4 ||
+                                 counted > LargestForHost(route))) {
+    return Refuse(frame, EMSGSIZE);
+  }
   const uint32_t mtu = options.ignore_path_mtu ? route.interface_mtu : route.mtu;
   // Segments of a large frame fit: that is the transport's part.
   const bool fits =
@@ -99,7 +102,9 @@ void Ip::PrependIpv4(Frame* frame, const IpAddress& source, const IpAddress& des
   wire::Ipv4Header header;
   header.header_length = length;
   header.tos = options.traffic_class;
-  header.total_length = static_cast<uint16_t>(frame->length() + length);
+  // Linux: iph_set_totlen. A packet beyond the field's range says 0, and is as long as its frame.
+  const uint32_t total = frame->length() + length;
+  header.total_length = static_cast<uint16_t>(total <= kMaxIpPacket ? total : 0);
   header.dont_fragment = fragment.dont_fragment;
   header.more_fragments = fragment.more;
   header.fragment_offset = fragment.offset;

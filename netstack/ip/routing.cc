@@ -246,6 +246,15 @@ void Ip::UpdatePathMtu(const IpAddress& destination, uint32_t mtu, Instant now) 
   if (path_mtus_.Update(destination, mtu, now)) ++route_generation_;
 }
 
+uint32_t Ip::LargestForHost(const Route& route) {
+  const Interface* i = interface(route.interface);
+  if (i == nullptr || i->device.host_segmentation_max == 0 || route.loopback) return 0;
+  if (!route.destination.is_v4() || route.next_hop != route.destination) return 0;
+  const Neighbor* neighbor = neighbors_.Find(route.interface, route.next_hop);
+  if (neighbor == nullptr || neighbor->state == NeighborState::kIncomplete) return 0;
+  return neighbor->mac == i->device.host ? i->device.host_segmentation_max : 0;
+}
+
 void Ip::ConfirmNeighbor(const Route& route, Instant now) {
   if (route.loopback) return;
   const Interface* i = interface(route.interface);

@@ -14,6 +14,8 @@ bool Ip::NeedsCutting(const Frame& frame, const Interface& interface) {
     case SegmentationType::kUdpFragment:  // only ever asked of a device that does it
       return false;
     case SegmentationType::kTcpV4:
+      return frame.length() > std::max(interface.device.tcp_segmentation_max,
+                                       interface.device.host_segmentation_max);
     case SegmentationType::kTcpV6:
       return frame.length() > interface.device.tcp_segmentation_max;
     case SegmentationType::kUdpSegment:

@@ -41,12 +41,29 @@ uint32_t SegmentSize(const Connection& c) {
   return size;
 }
 
-// The largest payload of one frame: many segments when the device cuts them.
-uint32_t FramePayload(const Context& context, const Connection& c, uint32_t segment_size) {
+// With so many of them in flight a frame may be larger than an IP packet can say: whoever writes
+// 128 KB at a time then hands over one frame each. Fewer would wait for one another.
+constexpr uint32_t kHostFramesInFlight = 8;
+// After so many retransmissions none is: what lies between may take them for malformed.
+constexpr uint32_t kHostFrameLosses = 16;
+
+bool MaySendHostFrames(const Connection& c, uint32_t largest) {
+  const uint64_t window = std::min<uint64_t>(c.send.window, c.congestion.window);
+  return largest != 0 && window >= uint64_t{kHostFramesInFlight} * largest &&
+         c.total_retransmits < kHostFrameLosses;
+}
+
+// The largest payload of one frame: many segments when the device cuts them. Nothing goes again in
+// one that is larger than an IP packet.
+uint32_t FramePayload(const Context& context, const Connection& c, uint32_t segment_size,
+                      bool again) {
   const DeviceCapabilities* device = context.ip->device(c.route.interface);
   // The urgent pointer must not be copied into every cut segment.
   if (device == nullptr || c.send.urgent_pending) return segment_size;
-  const uint32_t packet = std::min(device->tcp_segmentation_max, kMaxIpPacket);
+  uint32_t packet = std::min(device->tcp_segmentation_max, kMaxIpPacket);
+  if (!again && MaySendHostFrames(c, device->host_segmentation_max)) {
+    packet = std::max(packet, context.ip->LargestForHost(c.route));
+  }
   const uint32_t headers = IpHeaderBytes(c.tuple.remote) + wire::kTcpMaxHeaderBytes;
   if (packet < headers + 2 * segment_size) return segment_size;
   return (packet - headers) / segment_size * segment_size;
@@ -187,7 +204,7 @@ Hold PlanNext(const Context& context, const Connection& c, PushMode mode, Instan
   if (in_flight > 0 && in_flight + least > window && !last) return Hold::kCongestionWindow;
   if (room < least) return Hold::kPeerWindow;
   const uint64_t allowed = std::max<uint64_t>(window > in_flight ? window - in_flight : 0, size);
-  const uint32_t most = FramePayload(context, c, size);
+  const uint32_t most = FramePayload(context, c, size, false);
   const auto open = static_cast<uint32_t>(std::min<uint64_t>(room, allowed));
   if (open < unsent && WorthWaiting(c, open, most, now)) return Hold::kCongestionWindow;
   uint32_t length = std::min({unsent, open, most});
@@ -244,7 +261,7 @@ bool FitRetransmission(Context& context, Connection& c, SentSegment* s, uint64_t
   const uint32_t payload = s->length() - (s->fin ? 1 : 0);
   uint32_t size = SegmentSize(c);
   if (payload > size) size = CutSize(context, c, size);
-  uint32_t most = FramePayload(context, c, size);
+  uint32_t most = FramePayload(context, c, size, true);
   most = static_cast<uint32_t>(std::min<uint64_t>(most, std::max<uint64_t>(room, size)));
   const uint32_t fits = PayloadThatFits(c, s->chunk, s->begin, std::min(payload, most));
   if (fits == payload) return true;

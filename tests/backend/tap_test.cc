@@ -11,6 +11,7 @@ TEST_F(TapTest, CreatesTheInterfaceUpWithEveryOffload) {
   EXPECT_EQ(capabilities.mtu, 1500u);
   EXPECT_TRUE(capabilities.transmit_checksum);
   EXPECT_EQ(capabilities.tcp_segmentation_max, 65535u);
+  EXPECT_NE(capabilities.host, capabilities.mac);
   EXPECT_TRUE(capabilities.udp_fragmentation);
   EXPECT_TRUE(RunCommand("ip link show dev t0 up | grep -q t0"));
   tap.reset();

@@ -166,6 +166,13 @@ HostOptions DrawHost(Kind kind, Draw& draw, size_t index) {
   return options;
 }
 
+// Everybody's kernel is the next one, so that frames for it are longer than IP can say.
+void MakeHostOf(uint64_t seed, size_t index, DeviceCapabilities* device) {
+  if (device->tcp_segmentation_max == 0) return;
+  device->host = {{2, 0, 0, 0, 0, static_cast<uint8_t>((index ^ 1) + 1)}};
+  device->host_segmentation_max = static_cast<uint32_t>(66'000 + seed % 70 * 1000);
+}
+
 void DrawTraffic(Kind kind, Draw& draw, Scenario* scenario) {
   const uint64_t streams = kind == Kind::kDatagram  ? draw.Below(2)
                            : kind == Kind::kTight   ? draw.Between(2, 16)
@@ -336,6 +343,7 @@ Scenario MakeScenario(Kind kind, uint64_t seed) {
   for (size_t i = 0; i < hosts; ++i) {
     Scenario::HostPlan host;
     host.options = DrawHost(kind, draw, i);
+    if (kind == Kind::kLarge && !s.network.pass_large) MakeHostOf(seed, i, &host.options.device);
     host.up = DrawImpairment(kind, draw);
     if (draw.OneIn(3)) host.down = DrawImpairment(kind, draw);
     if (kind == Kind::kPathMtu) {

@@ -199,7 +199,10 @@ void Network::Transmit(size_t index, WireFrame frame) {
         "host asked for a checksum that its device cannot do");
   const SegmentationType segmentation = frame.offload.segmentation;
   if (segmentation == SegmentationType::kTcpV4 || segmentation == SegmentationType::kTcpV6) {
-    Check(frame.bytes.size() <= 14 + device.tcp_segmentation_max,
+    const bool to_host = segmentation == SegmentationType::kTcpV4 &&
+                         std::memcmp(frame.bytes.data(), device.host.bytes.data(), 6) == 0;
+    const uint32_t most = to_host ? device.host_segmentation_max : 0;
+    Check(frame.bytes.size() <= 14 + std::max(most, device.tcp_segmentation_max),
           "host sent a large segment that its device cannot cut");
   } else if (segmentation != SegmentationType::kNone) {
     Check(segmentation == SegmentationType::kUdpSegment ? device.udp_segmentation

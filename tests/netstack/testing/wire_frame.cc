@@ -103,7 +103,8 @@ bool ParseLayout(const std::vector<uint8_t>& b, FrameLayout* layout) {
   if (layout->ether_type == 0x0800) {
     if (room < 20 || (ip[0] >> 4) != 4) return false;
     const uint32_t header = (ip[0] & 15) * 4u;
-    const uint32_t total = Load16(ip + 2);
+    uint32_t total = Load16(ip + 2);
+    if (total == 0 && room > 65535) total = room;  // as long as its frame (Linux: BIG TCP)
     if (header < 20 || header > total || total > room) return false;
     layout->end = kEthernet + total;
     layout->protocol = ip[9];
