@@ -68,6 +68,7 @@ TEST(Scenarios, TheFirstSeedsSeeWhatTheyAreMadeFor) {
   EXPECT_GT(all.driver.reserved_bytes, 5'000'000u);
   EXPECT_GT(all.driver.held_replies, 20u);
   EXPECT_GT(all.driver.kept_replies, 20u);
+  EXPECT_GT(all.driver.queue_frames, 1000u);
   EXPECT_GT(all.survivors, 20u) << "old connections must live on while memory runs out";
 }
 

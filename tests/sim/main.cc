@@ -140,12 +140,13 @@ int Main(int argc, char** argv) {
   std::printf(
       "drivers: %llu bytes landed, %llu wrong guesses, %llu bytes by reservation, %llu replies "
       "held, "
-      "%llu times beyond a turn\n",
+      "%llu times beyond a turn, %llu frames by queues\n",
       static_cast<unsigned long long>(driver.landed_bytes),
       static_cast<unsigned long long>(driver.wrong_guesses),
       static_cast<unsigned long long>(driver.reserved_bytes),
       static_cast<unsigned long long>(driver.held_replies),
-      static_cast<unsigned long long>(driver.kept_replies));
+      static_cast<unsigned long long>(driver.kept_replies),
+      static_cast<unsigned long long>(driver.queue_frames));
   return totals.runs == 0 ? 2 : 0;
 }
 

@@ -298,6 +298,9 @@ void DrawDrivers(Kind kind, Draw& draw, Scenario* scenario) {
     // A copy is one frame more than a quiet wire has.
     if (kind == Kind::kClean || (!landing && !draw.OneIn(8))) continue;
     if (draw.OneIn(2)) host.options.forgeries = static_cast<uint32_t>(draw.Scale(1000, 100'000));
+    if (draw.OneIn(2)) {
+      host.options.device_queues = static_cast<unsigned>(draw.Between(1, DeviceQueues::kMost));
+    }
   }
 }
 
@@ -412,6 +415,7 @@ std::string Scenario::Describe() const {
     }
     if (host.options.forgeries != 0) out << ", forgeries " << host.options.forgeries;
     if (host.options.keeps_replies) out << ", keeps replies";
+    if (host.options.device_queues != 0) out << ", device queues " << host.options.device_queues;
     out << ", arena " << (host.options.arena_bytes >> 10) << " KiB\n    up " << host.up.Describe()
         << "\n    down " << host.down.Describe() << "\n";
     for (const auto& change : host.path_changes) {

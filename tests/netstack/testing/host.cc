@@ -1,11 +1,14 @@
 #include "tests/netstack/testing/host.h"
 
+#include <netinet/in.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 
 #include "netstack/base/check.h"
+#include "netstack/tcp/state.h"
 #include "tests/netstack/testing/forge.h"
 
 namespace userstack::testing {
@@ -13,6 +16,22 @@ namespace {
 
 constexpr size_t kBatch = 64;
 constexpr Duration kLongestHold = Duration::Microseconds(50);  // Stack::HoldReply
+
+// Addresses and ports as the host that receives the frame sees them, or the one that sends it;
+// empty: none that a device looks at.
+std::string FlowOf(const WireFrame& frame, bool received) {
+  FrameLayout layout;
+  if (!ParseLayout(frame.bytes, &layout) || layout.is_fragment || layout.transport == 0) return {};
+  if (layout.protocol != IPPROTO_TCP) return {};
+  const auto bytes = [&](uint32_t at, uint32_t count) {
+    return std::string(reinterpret_cast<const char*>(&frame.bytes[at]), count);
+  };
+  const uint32_t size = layout.is_v6 ? 16 : 4;
+  const uint32_t source = layout.network + (layout.is_v6 ? 8 : 12);
+  const std::string from = bytes(source, size) + bytes(layout.transport, 2);
+  const std::string to = bytes(source + size, size) + bytes(layout.transport + 2, 2);
+  return received ? to + from : from + to;
+}
 
 }  // namespace
 
@@ -23,6 +42,7 @@ void DriverCounts::Add(const DriverCounts& other) {
   reserved_bytes += other.reserved_bytes;
   held_replies += other.held_replies;
   kept_replies += other.kept_replies;
+  queue_frames += other.queue_frames;
 }
 
 ArenaMemory::ArenaMemory(size_t bytes) : size_(bytes) {
@@ -60,8 +80,10 @@ const IpAddress& Host::address(Family family) const {
 }
 
 Usage Host::usage() {
+  const auto& owners = core().queues.owner;
+  const auto nobodys = std::count(std::begin(owners), std::end(owners), nullptr);
   return {core().buffers.bytes_in_use(), core().packets.live(), core().frames.live(),
-          stack_->sockets().live()};
+          stack_->sockets().live(), DeviceQueues::kMost - static_cast<uint32_t>(nobodys)};
 }
 
 SimSocket* Host::Open(int domain, int type, Application* application, int* error) {
@@ -222,8 +244,23 @@ int Host::GetOption(SimSocket& socket, int level, int name) {
 }
 
 void Host::Enqueue(WireFrame frame) {
-  if (options_.merge_input && !inbox_.empty() && Merge(&inbox_.back(), frame)) return;
-  inbox_.push_back(std::move(frame));
+  // Linux (tun_select_queue): by the queue that the flow's own frames left by.
+  const auto flow = flows_.empty() ? flows_.end() : flows_.find(FlowOf(frame, true));
+  std::deque<WireFrame>& inbox = inboxes_[flow == flows_.end() ? 0 : flow->second];
+  if (options_.merge_input && !inbox.empty() && Merge(&inbox.back(), frame)) return;
+  inbox.push_back(std::move(frame));
+}
+
+void Host::NoteLeaves(const WireFrame& frame, unsigned queue) {
+  Check(queue <= options_.device_queues, "law: a frame leaves by a queue that there is");
+  if (options_.device_queues == 0) return;
+  const std::string flow = FlowOf(frame, false);
+  if (!flow.empty()) flows_[flow] = queue;
+}
+
+bool Host::has_input() const {
+  return std::any_of(inboxes_.begin(), inboxes_.end(),
+                     [](const auto& inbox) { return !inbox.empty(); });
 }
 
 Packet* Host::TakeFrame(const WireFrame& frame) {
@@ -242,7 +279,8 @@ Packet* Host::TakeFrame(const WireFrame& frame) {
 }
 
 // What a device gives at once; `caller` is the socket whose call asks it, or nullptr.
-size_t Host::TakeBatch(SimSocket* caller, size_t limit) {
+size_t Host::TakeBatch(SimSocket* caller, unsigned queue, size_t limit) {
+  std::deque<WireFrame>& inbox = inboxes_[queue];
   Packet* batch[kBatch];
   size_t count = 0;
   if (caller != nullptr) {
@@ -253,9 +291,9 @@ size_t Host::TakeBatch(SimSocket* caller, size_t limit) {
     stack_->OpenLanding(*caller->socket, caller->wanted_at, size, in_part);
     if (in_part) core().landing.least = 1;
   }
-  for (size_t reads = 0; !inbox_.empty() && reads < limit; ++reads) {
+  for (size_t reads = 0; !inbox.empty() && reads < limit; ++reads) {
     if (core().landing.IsFull()) break;
-    const WireFrame& first = inbox_.front();
+    const WireFrame& first = inbox.front();
     const bool forged = options_.forgeries != 0 && random_.Below(1'000'000) < options_.forgeries;
     Packet* packet = nullptr;
     if (forged && limit - reads > 1) {
@@ -265,7 +303,8 @@ size_t Host::TakeBatch(SimSocket* caller, size_t limit) {
     }
     if (core().landing.IsFull()) break;
     packet = TakeFrame(first);
-    inbox_.pop_front();
+    inbox.pop_front();
+    if (queue != 0) ++counts_.queue_frames;
     if (packet != nullptr) batch[count++] = packet;
   }
   core().landing.Close();
@@ -274,13 +313,43 @@ size_t Host::TakeBatch(SimSocket* caller, size_t limit) {
   return count;
 }
 
+// Queues are given to who reads, and taken back, at any time; one is its connection's alone.
+void Host::TurnQueues(SimSocket* caller) {
+  if (options_.device_queues == 0) return;
+  if (caller != nullptr && random_.Below(8) == 0) {
+    stack_->GiveDeviceQueue(*caller->socket, options_.device_queues);
+  }
+  if (random_.Below(64) == 0) {
+    stack_->ReturnDeviceQueue(1 + static_cast<unsigned>(random_.Below(options_.device_queues)));
+  }
+  unsigned number = 0;
+  for (const tcp::Connection* owner : core().queues.owner) {
+    ++number;
+    if (owner == nullptr) continue;
+    Check(owner->device_queue == number && owner->state != tcp::State::kClosed,
+          "law: a queue's owner has it, and lives");
+  }
+}
+
+// A call looks at its connection's queue. Others look at any, the first as a rule, because what has
+// come by a queue whose reader stays away must be taken too.
+unsigned Host::QueueToLookAt(const SimSocket* caller) {
+  if (options_.device_queues == 0) return 0;
+  if (caller != nullptr) return stack_->DeviceQueue(*caller->socket);
+  if (random_.Below(2) == 0) return 0;
+  return static_cast<unsigned>(random_.Below(options_.device_queues + 1));
+}
+
 // One thread's look: the one of a call that waits for text, or another's.
 void Host::Look() {
   const size_t pick = waiting_.empty() ? 0 : random_.Below(waiting_.size() + 1);
   SimSocket* caller = pick < waiting_.size() ? waiting_[pick] : nullptr;
+  TurnQueues(caller);
+  const unsigned queue = QueueToLookAt(caller);
   uint64_t batches = waiting_.empty() ? ~uint64_t{0} : 1 + random_.Below(3);
-  for (; !inbox_.empty() && batches > 0; --batches) {
-    TakeBatch(caller, waiting_.empty() || random_.Below(2) == 0 ? kBatch : 2 + random_.Below(8));
+  for (; !inboxes_[queue].empty() && batches > 0; --batches) {
+    TakeBatch(caller, queue,
+              waiting_.empty() || random_.Below(2) == 0 ? kBatch : 2 + random_.Below(8));
   }
   if (caller == nullptr) return;
   AdvanceTo(now_);
@@ -291,7 +360,7 @@ void Host::Look() {
 }
 
 void Host::TakeInput() {
-  while (!inbox_.empty()) Look();
+  while (has_input()) Look();
 }
 
 void Host::AdvanceTo(Instant now) {

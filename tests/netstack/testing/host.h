@@ -6,8 +6,10 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +35,7 @@ struct HostOptions {
   bool shuffle_delivery = false;  // vary how packets lie in buffers
   uint32_t forgeries = 0;         // chance, in ppm, of a forged copy before a frame (Forge)
   bool keeps_replies = false;     // now and then a turn ends with a held reply still waiting
+  unsigned device_queues = 0;     // further queues of the device (DeviceQueues), as a TAP's
 };
 
 // What a host's driver saw of what only drivers see.
@@ -42,6 +45,7 @@ struct DriverCounts {
   uint64_t wrong_guesses = 0;   // frames that overwrote such memory and were others
   uint64_t reserved_bytes = 0;
   uint64_t held_replies = 0, kept_replies = 0;  // kept: beyond the turn
+  uint64_t queue_frames = 0;                    // that came by a queue of the device's further ones
   void Add(const DriverCounts& other);
 };
 
@@ -90,6 +94,7 @@ struct Usage {
   uint32_t packets = 0;
   uint32_t frames = 0;
   uint32_t sockets = 0;
+  uint32_t queues = 0;  // of the device, that are some connection's
   bool operator==(const Usage&) const = default;
 };
 
@@ -133,7 +138,9 @@ class Host {
 
   // --- driven by the network ---
   void Enqueue(WireFrame frame);
-  bool has_input() const { return !inbox_.empty(); }
+  // A frame of the host's leaves by this queue of its device, and so what answers it comes by that.
+  void NoteLeaves(const WireFrame& frame, unsigned queue);
+  bool has_input() const;
   // Input, advance, applications until none has anything to do.
   void Run(Instant now);
   // Application calls outside Run (a timer, a test's own call) are bracketed by these.
@@ -146,7 +153,9 @@ class Host {
  private:
   SimSocket* Track(Socket* raw, Application* application);
   void TakeInput();
-  size_t TakeBatch(SimSocket* caller, size_t limit);
+  size_t TakeBatch(SimSocket* caller, unsigned queue, size_t limit);
+  void TurnQueues(SimSocket* caller);
+  unsigned QueueToLookAt(const SimSocket* caller);
   Packet* TakeFrame(const WireFrame& frame);
   void Look();
   void AdvanceTo(Instant now);
@@ -158,7 +167,8 @@ class Host {
   Stack* stack_ = nullptr;
   Instant now_;
   WatchSet set_;
-  std::deque<WireFrame> inbox_;
+  std::array<std::deque<WireFrame>, 1 + DeviceQueues::kMost> inboxes_;
+  std::map<std::string, unsigned> flows_;  // what the device knows: by which queue one comes
   std::vector<std::unique_ptr<SimSocket>> sockets_;
   std::vector<SimSocket*> free_sockets_;
   std::vector<SimSocket*> waiting_;  // for text

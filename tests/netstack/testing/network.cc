@@ -162,6 +162,7 @@ void Network::DrainOutput(size_t index) {
       return;
     }
     WireFrame wire = Serialize(*frame);
+    port.host->NoteLeaves(wire, frame->queue);
     port.host->core().frames.Release(frame);
     Transmit(index, std::move(wire));
   }
