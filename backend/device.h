@@ -43,6 +43,11 @@ class Device {
   // Puts one frame on the wire. kDone and kDropped (counted): the caller releases the frame. kBusy:
   // keep it, try again when wait_descriptor() is writable or after the next deadline.
   virtual Sent Transmit(Core& core, const Frame& frame) = 0;
+  // In two steps, for small frames: Encode as Transmit, but into `out`; returns the bytes, or 0:
+  // the frame is too large or the wire has no such form. TransmitEncoded then needs no lock of the
+  // caller's and may be called by any thread; false: refused.
+  virtual size_t Encode(const Frame&, uint8_t* /*out*/, size_t /*limit*/) { return 0; }
+  virtual bool TransmitEncoded(const uint8_t*, size_t) { return false; }
   // Makes the wire notice what Transmit queued (for rings). False: not all of it could be taken;
   // call again as after kBusy.
   virtual bool Kick() { return true; }

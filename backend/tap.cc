@@ -6,6 +6,7 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -542,6 +543,38 @@ Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
   gone_ = gone_ || sent == -EBADFD;
   core.counters.Add(Counter::kDeviceOutRefused);
   return Sent::kDropped;
+}
+
+size_t TapDevice::Encode(const Frame& frame, uint8_t* out, size_t limit) {
+  const VirtioHeader header = EncodeVirtioHeader(frame.offload);
+  const size_t size = header.size() + frame.length();
+  if (frame.queue != 0 || size > limit) return 0;
+  memcpy(out, header.data(), header.size());
+  out += header.size();
+  memcpy(out, frame.header(), frame.header_length());
+  out += frame.header_length();
+  for (unsigned i = 0; i < frame.slice_count; ++i) {
+    memcpy(out, frame.slices[i].data(), frame.slices[i].length);
+    out += frame.slices[i].length;
+  }
+  return size;
+}
+
+bool TapDevice::TransmitEncoded(const uint8_t* bytes, size_t size) {
+  const iovec entry{const_cast<uint8_t*>(bytes), size};
+  long sent;
+  bool waited = false;
+  while ((sent = KernelWritev(fd_.get(), &entry, 1)) < 0) {
+    if (sent == -EAGAIN && !waited) {
+      constexpr long kPatience = 10;  // milliseconds, for a queue that is full
+      pollfd room{fd_.get(), POLLOUT, 0};
+      SystemCall(SYS_poll, reinterpret_cast<long>(&room), 1, kPatience);
+      waited = true;
+    } else if (sent != -EINTR) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace userstack::backend

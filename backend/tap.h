@@ -1,9 +1,9 @@
 // TapDevice: Linux's TAP with virtio-net headers, so that checksums and segments of up to 64 KiB
 // cross in both directions as they are.
 //
-// Owner: the process; calls by whoever holds the stack's lock. Invariants: 1. fd_ is attached to
-// the interface name_, those of queues_ that are open too. 2. No buffer of the arena is held
-// between calls.
+// Owner: the process; calls by whoever holds the stack's lock, but TransmitEncoded. Invariants: 1.
+// fd_ is attached to the interface name_, those of queues_ that are open too. 2. No buffer of the
+// arena is held between calls.
 #pragma once
 
 #include <memory>
@@ -34,6 +34,8 @@ class TapDevice : public Device {
                      Instant now) override;
   int queue_descriptor(unsigned queue) const override { return queues_.descriptor(queue); }
   Sent Transmit(Core& core, const Frame& frame) override;
+  size_t Encode(const Frame& frame, uint8_t* out, size_t limit) override;
+  bool TransmitEncoded(const uint8_t* bytes, size_t size) override;
   int wait_descriptor() const override { return fd_.get(); }
   size_t Descriptors(int* out, size_t limit) const override;
   bool gone() const override { return gone_; }

@@ -16,6 +16,7 @@
 #include "shim/batch_estimate.h"
 #include "shim/config.h"
 #include "shim/descriptors.h"
+#include "shim/outbox.h"
 #include "shim/reply_estimate.h"
 #include "shim/runtime.h"
 #include "shim/wait_estimate.h"
@@ -93,6 +94,8 @@ struct ThreadState {
   BulkReader bulk;
   pollfd* poll_buffer = nullptr;
   size_t poll_capacity = 0;
+  Outbox* outbox = nullptr;
+  uint32_t refused = 0;  // frames of the outbox, by the device
   bool is_pump = false;
   bool own_files = false;  // its descriptor table is its own, not the program's
   bool forking = false;    // between PrepareFork and what follows, lock held
@@ -247,6 +250,9 @@ void DeliverDeferredSignals();
 void ForgetDeferredSignals();
 // With the lock: a wait that a handler left by siglongjmp is over.
 void DropAbandonedWait();
+
+// At the end of a thread: what its sleeps in ppoll used.
+void ForgetPollBuffer();
 
 // --- pump (pump.cc) ---
 void EnsurePump();

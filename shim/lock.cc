@@ -45,7 +45,8 @@ int Lock(pthread_mutex_t* mutex) {
   }
 }
 
-int LockWithSpin(pthread_mutex_t* mutex) {
+// *slept: others kept it for longer than the spin.
+int LockWithSpin(pthread_mutex_t* mutex, bool* slept) {
   // glibc: __lock is 0 when free; looking before trying keeps the cache line shared.
   const int* word = &mutex->__data.__lock;
   if constexpr (kMeasured) {
@@ -60,6 +61,7 @@ int LockWithSpin(pthread_mutex_t* mutex) {
     __builtin_ia32_pause();
   }
   if constexpr (kMeasured) t_watch.Slept();
+  *slept = true;
   return Lock(mutex);
 }
 
@@ -76,13 +78,15 @@ void InitializeLock(pthread_mutex_t* mutex) {
 }
 
 bool LockShared() {
-  const int result = LockWithSpin(&g_shared->lock);
+  bool slept = false;
+  const int result = LockWithSpin(&g_shared->lock, &slept);
   if (result == EOWNERDEAD) {
     if (!AuditAfterDeath()) __atomic_store_n(&g_shared->failed, true, __ATOMIC_RELEASE);
     pthread_mutex_consistent(&g_shared->lock);
   } else if (result != 0) {
     return false;
   }
+  if (slept) g_shared->contended_at = MonotonicNow().nanoseconds;
   if constexpr (kMeasured) t_watch.Got();
   if (!__atomic_load_n(&g_shared->failed, __ATOMIC_ACQUIRE)) return true;
   pthread_mutex_unlock(&g_shared->lock);

@@ -113,6 +113,7 @@ void BecomeChild() {
   state.waiting = false;
   state.forking = false;
   ForgetDeferredSignals();
+  ForgetOutbox();
   state.sleeper = nullptr;
   state.suspended = nullptr;
   state.doorbell = -1;
@@ -365,6 +366,8 @@ void OnThreadExit(void*) {
   LeaveStack();
   if (t_state.doorbell >= 0) CloseInternal(t_state.doorbell);
   t_state.doorbell = -1;
+  ForgetOutbox();
+  ForgetPollBuffer();
 }
 
 }  // namespace userstack::shim

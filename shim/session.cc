@@ -328,8 +328,17 @@ void Drain(Instant now, bool all) {
   }
   __atomic_store_n(&g_shared->output_held, !all, __ATOMIC_RELAXED);
   Store(&g_shared->held_until, 0);
+  if (t_state.refused != 0) [[unlikely]] {
+    stack.core().counters.Add(Counter::kDeviceOutRefused, TakeRefused());
+  }
+  const bool later = WritesAfterUnlock(now);
   bool queued = false;
   while (Frame* frame = stack.NextFrame(kWireInterface, all)) {
+    if (later && AddToOutbox(*frame)) {
+      stack.core().frames.Release(frame);
+      continue;
+    }
+    FlushOutbox();
     const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
     if (result == backend::Device::Sent::kBusy) {
       stack.ReturnFrame(frame);
@@ -376,6 +385,7 @@ void LeaveStack() {
     __atomic_store_n(&g_shared->sessions, g_shared->sessions + 1, __ATOMIC_RELAXED);
   }
   UnlockShared();
+  FlushOutbox();
   wakes.Send();
   std::atomic_signal_fence(std::memory_order_seq_cst);
   t_state.in_session = false;

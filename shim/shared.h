@@ -124,6 +124,7 @@ struct Shared {
   uint64_t sessions = 0;      // atomic: activity, for the pump
   bool output_held = false;   // atomic: something waits for more to follow it
   int64_t held_until = 0;     // atomic, ns: what a batch of events sends goes by then; 0: nothing
+  int64_t contended_at = 0;   // ns: when somebody last had to sleep for the lock
   bool device_busy = false;   // atomic: it refused a frame: wait for POLLOUT too
   uint32_t placements = 0;    // placeholders that were used again
   uint32_t open_queues = 0;   // atomic: bit i is queue i + 1

@@ -56,14 +56,24 @@ pollfd* PollBuffer(size_t count) {
   const long memory = RawSyscall(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory < 0 && memory > -4096) return nullptr;
-  if (state.poll_buffer != nullptr) {
-    RawSyscall(SYS_munmap, Word(state.poll_buffer),
-               static_cast<long>(state.poll_capacity * sizeof(pollfd)));
-  }
+  ForgetPollBuffer();
   state.poll_buffer = reinterpret_cast<pollfd*>(memory);
   state.poll_capacity = bytes / sizeof(pollfd);
   return state.poll_buffer;
 }
+
+}  // namespace
+
+void ForgetPollBuffer() {
+  ThreadState& state = t_state;
+  if (state.poll_buffer == nullptr) return;
+  RawSyscall(SYS_munmap, Word(state.poll_buffer),
+             static_cast<long>(state.poll_capacity * sizeof(pollfd)));
+  state.poll_buffer = nullptr;
+  state.poll_capacity = 0;
+}
+
+namespace {
 
 // What one sleep waits for beyond the caller's kernel descriptors.
 struct SleepPlan {

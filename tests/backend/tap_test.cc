@@ -136,6 +136,28 @@ TEST_F(TapTest, TcpSegmentsOf64KiBReachTheKernelWhole) {
   }
 }
 
+TEST_F(TapTest, EncodedFramesArriveAsTransmittedOnesDo) {
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  std::vector<uint8_t> encoded(1664);
+  const auto out = TcpFrame(Family::kIpv4, 1200);
+  Frame* frame = core.MakeFrame(out, 14);
+  frame->offload = TcpOffload(Family::kIpv4, 400);
+  const size_t size = tap->Encode(*frame, encoded.data(), encoded.size());
+  EXPECT_EQ(tap->Encode(*frame, encoded.data(), size - 1), 0u);
+  core->frames.Release(frame);
+  ASSERT_GT(size, out.size());
+  ASSERT_TRUE(tap->TransmitEncoded(encoded.data(), size));
+  KernelSide::Seen seen;
+  ASSERT_TRUE(kernel.Receive(out, &seen));
+  EXPECT_EQ(seen.bytes, out);
+  EXPECT_EQ(seen.offload.segment_size, 400);
+  ASSERT_TRUE(RunCommand("ip link set t0 down"));
+  EXPECT_FALSE(tap->TransmitEncoded(encoded.data(), size));
+}
+
 TEST_F(TapTest, TcpSegmentsOf64KiBComeFromTheKernelWhole) {
   auto tap = OpenTap();
   ASSERT_TRUE(tap);

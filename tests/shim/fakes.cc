@@ -60,6 +60,22 @@ class FakeDevice : public backend::Device {
     if (n >= 0) return Sent::kDone;
     return errno == EAGAIN ? Sent::kBusy : Sent::kDropped;
   }
+  size_t Encode(const Frame& frame, uint8_t* out, size_t limit) override {
+    if (frame.header_length() > limit) return 0;
+    memcpy(out, frame.header(), frame.header_length());
+    return frame.header_length();
+  }
+  bool TransmitEncoded(const uint8_t* bytes, size_t size) override {
+    pthread_mutex_t* lock = &CurrentShared().lock;
+    if (pthread_mutex_trylock(lock) == 0) {
+      ++Fake().sent_without_lock;
+      pthread_mutex_unlock(lock);
+    }
+    sockaddr_un address;
+    const socklen_t length = Address(name_, "wire", &address);
+    return sendto(fd_, bytes, size, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&address), length) >=
+           0;
+  }
   int wait_descriptor() const override { return fd_; }
   size_t Descriptors(int* out, size_t) const override {
     out[0] = fd_;

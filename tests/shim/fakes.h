@@ -30,6 +30,7 @@ struct FakeState {
   Instant timer = Instant::Never();  // Advance publishes channel 0 when it is due
   uint64_t timer_fired = 0;
   uint64_t destroyed = 0;
+  uint64_t sent_without_lock = 0;
   bool unfinished = false;
   bool unfinished_time_wait = false;
   bool torn = false;   // CheckInvariants fails
