@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Readers of bulk are killed in mid-read, with what had landed in their memory or without: who shares
-the socket reads on, and finds the stream as Linux would leave it. One stream, whose frames land; and
+the socket reads on, and finds the stream as Linux would leave it, or a connection that the audit gave
+up because the dead one was in the middle of changing it. One stream, whose frames land; and
 three, on a TAP of several queues, which get one each."""
 import re
 
@@ -17,8 +18,12 @@ def storm(net, program, streams, seed):
     lines = wrapped.out().decode().splitlines()
     check(status == 0, "%d streams, seed %d: status %d: %s %s" % (streams, seed, status, lines, found))
     equal(lines[0], "kills %d" % KILLS, "after the storm")
+    audits = sum(line.startswith("audit") for line in found)
+    resets = int(lines[2].split()[1])
+    check(resets <= audits, "%d streams, seed %d: %d resets, of which the audit explains %d: %s" % (
+        streams, seed, resets, audits, found))
     with_lock = len(re.findall("a process died inside the stack", wrapped.errors()))
-    print("%d streams: %s, %d of them with the lock; %s" % (streams, lines[0], with_lock, lines[1]))
+    print("%d streams: %s, %d of them with the lock; %s; %s" % (streams, lines[0], with_lock, lines[1], lines[2]))
     return with_lock
 
 

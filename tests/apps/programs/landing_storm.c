@@ -1,7 +1,7 @@
 // landing_storm PEER PORT KILLS STREAMS SEED: each of STREAMS bulk streams from PEER has a reader,
 // a child; one after the other is killed at a random instant, and the parent or the next child
 // reads on from the same socket, into the same memory. Prints "kills N", then how many of the dead
-// took bytes with them; or says what was wrong.
+// took bytes with them, then how many connections were reset; or says what was wrong.
 //
 // What Linux guarantees then (tcp_recvmsg_locked looks for signals only before it sleeps, and moves
 // copied_seq by what it has copied): a read takes a piece of the stream from its front, SIGKILL or
@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 enum { kMost = 4, kLargest = 400000, kSmallest = 20000, kBlock = 1 << 20, kPatience = 10000 };
-enum { kLost = 3, kStuck = 4, kWrong = 5 };
+enum { kLost = 3, kStuck = 4, kWrong = 5, kReset = 6 };
 
 // Shared by all who read the stream; written by whoever does.
 struct Stream {
@@ -107,14 +107,16 @@ static ssize_t ReadSome(int fd, size_t size, unsigned how) {
   }
 }
 
-static void ReadOnce(int index, unsigned* seed) {
+// False: the connection was reset, as one may be whose input a death with the lock left half done.
+static int ReadOnce(int index, unsigned* seed) {
   struct Stream* stream = &streams[index];
   size_t size = kSmallest + (size_t)rand_r(seed) % (kLargest - kSmallest);
   uint64_t before = stream->limit;
   stream->limit = before + size;
   ssize_t n = ReadSome(fds[index], size, (unsigned)rand_r(seed));
+  if (n < 0 && errno == ECONNRESET) return 0;
   if (n <= 0) Die(n < 0 && errno == ENETDOWN ? kLost : kWrong, "read", stream->at, (uint64_t)n);
-  if (before != 0 && n < 32) return;  // too little to say where it stands
+  if (before != 0 && n < 32) return 1;  // too little to say where it stands
   uint64_t place = before == 0 ? stream->at : PlaceOf(memory);
   if (place == ~0ull) Die(kWrong, "no part of the stream", stream->at, before);
   if (place < stream->at) Die(kWrong, "bytes that were read come again", stream->at, place);
@@ -125,6 +127,7 @@ static void ReadOnce(int index, unsigned* seed) {
   ++stream->reads;
   stream->at = place + (uint64_t)n;
   stream->limit = 0;
+  return 1;
 }
 
 static pid_t StartReader(int index, unsigned seed) {
@@ -132,15 +135,18 @@ static pid_t StartReader(int index, unsigned seed) {
   if (child < 0) Die(kWrong, "fork", 0, 0);
   if (child != 0) return child;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  for (;;) ReadOnce(index, &seed);
+  while (ReadOnce(index, &seed)) {
+  }
+  _exit(kReset);
 }
 
-// Says what it had found if it ended by itself.
-static void Kill(pid_t reader) {
+// Says what it had found if it ended by itself. False: its connection was reset.
+static int Kill(pid_t reader) {
   int status = 0;
   kill(reader, SIGKILL);
   waitpid(reader, &status, 0);
-  if (!WIFEXITED(status) && WTERMSIG(status) == SIGKILL) return;
+  if (!WIFEXITED(status) && WTERMSIG(status) == SIGKILL) return 1;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kReset) return 0;
   printf("a reader ended by itself: status 0x%x\n", status);
   fflush(stdout);
   _exit(WIFEXITED(status) ? WEXITSTATUS(status) : kWrong);
@@ -155,13 +161,19 @@ static void Connect(const struct sockaddr_in* peer, int index) {
   streams[index].at = streams[index].limit = 0;
 }
 
-// The parent reads a little: it must not have to wait for ever.
-static void ReadOn(int index, unsigned* seed) {
+static void Replace(const struct sockaddr_in* peer, int index) {
+  close(fds[index]);
+  Connect(peer, index);
+}
+
+// The parent reads a little: it must not have to wait for ever. False: reset.
+static int ReadOn(int index, unsigned* seed) {
   for (int i = rand_r(seed) % 8; i >= 0; --i) {
     struct pollfd entry = {fds[index], POLLIN, 0};
     if (poll(&entry, 1, kPatience) != 1) Die(kStuck, "nothing more comes", streams[index].at, 0);
-    ReadOnce(index, seed);
+    if (!ReadOnce(index, seed)) return 0;
   }
+  return 1;
 }
 
 static void* SendAll(void* argument) {
@@ -212,25 +224,26 @@ int main(int count, char** arguments) {
   pid_t readers[kMost];
   for (int i = 0; i < number; ++i) Connect(&peer, i);
   for (int i = 0; i < number; ++i) readers[i] = StartReader(i, seed + (unsigned)i);
+  int resets = 0;
   for (int i = 0; i < kills; ++i) {
     usleep((unsigned)rand_r(&seed) % 4000);
     int victim = rand_r(&seed) % number;
-    Kill(readers[victim]);
-    if (rand_r(&seed) % 32 == 0) {
-      close(fds[victim]);
-      Connect(&peer, victim);
+    int lives = Kill(readers[victim]);
+    if (!lives) ++resets;
+    if (rand_r(&seed) % 32 == 0 || !lives) Replace(&peer, victim);
+    if (rand_r(&seed) % 2 == 0 && !ReadOn(victim, &seed)) {
+      ++resets;
+      Replace(&peer, victim);
     }
-    if (rand_r(&seed) % 2 == 0) ReadOn(victim, &seed);
     readers[victim] = StartReader(victim, (unsigned)rand_r(&seed));
   }
   uint64_t gaps = 0, reads = 0;
   for (int i = 0; i < number; ++i) {
-    Kill(readers[i]);
-    ReadOn(i, &seed);
+    if (!Kill(readers[i]) || !ReadOn(i, &seed)) ++resets;
     gaps += streams[i].gaps;
     reads += streams[i].reads;
   }
-  printf("kills %d\n%llu took bytes with them; %llu reads\n", kills, (unsigned long long)gaps,
-         (unsigned long long)reads);
+  printf("kills %d\n%llu took bytes with them; %llu reads\nresets %d\n", kills,
+         (unsigned long long)gaps, (unsigned long long)reads, resets);
   return 0;
 }
