@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import compare_servers as servers
 import compare_work as work
 
 
@@ -28,6 +29,7 @@ class Row:
     work: object
     arms: tuple
     metrics: tuple
+    user: str = "root"  # whom its servers run as
 
 
 ARMS = {
@@ -75,11 +77,12 @@ def eight_row(name, title, function):
                (Metric("rate", "Gbit/s", goals={"tap": ("kernel", 1.0)}), per_byte("tap")))
 
 
-def request_row(name, title, function, factor, arms=("kernel", "tap", "xdp", "xdp-offloads")):
+def request_row(name, title, function, factor, arms=("kernel", "tap", "xdp", "xdp-offloads"),
+                user="root"):
     measured = [arm for arm in ("tap", "xdp", "xdp-offloads") if arm in arms]
     return Row(name, title, function, arms,
                (Metric("rate", "requests/s", goals={arm: ("kernel", factor) for arm in measured}),
-                per_request(*measured)))
+                per_request(*measured)), user)
 
 
 def pingpong_row(name, title, function, arms):
@@ -98,6 +101,7 @@ def udp_row(name, title, server_sends, batch):
                (Metric("rate", "packets/s", goals=measured), per_request("tap", "xdp")))
 
 
+MANY = ("kernel", "tap", "xdp")
 ROWS = (
     bulk_row("bulk-send", "bulk TCP, one stream, the measured stack sends", "--receive"),
     bulk_row("bulk-receive", "bulk TCP, one stream, the measured stack receives"),
@@ -132,6 +136,12 @@ ROWS = (
     # More bytes than requests: over AF_XDP frames of the MTU carry them, and one figure says what that is.
     request_row("nginx-1m", "nginx under wrk, 1 MiB, 50 connections", work.nginx(1 << 20), 1.3,
                 ("kernel", "tap", "xdp")),
+    request_row("postgres-1", "PostgreSQL under pgbench -S, one connection", servers.postgres(1), 1.0,
+                MANY, "nobody"),
+    request_row("postgres-8", "PostgreSQL under pgbench -S, 8 connections, a process each",
+                servers.postgres(8), 1.0, MANY, "nobody"),
+    request_row("prefork", "apache2 prefork under wrk, 1 KiB, 16 at a time, a connection a request",
+                servers.prefork(1 << 10), 1.0, MANY),
     udp_row("udp-send", "UDP, 64 bytes, the measured stack sends by sendto", True, 1),
     udp_row("udp-receive", "UDP, 64 bytes, the measured stack receives by recv", False, 1),
     udp_row("udp-send-32", "UDP, 64 bytes, sent by sendmmsg of 32", True, 32),
