@@ -54,18 +54,30 @@ bool AcceptsText(State state) {
   return false;
 }
 
+// The most memory that a byte of text keeps alive: of a frame just too long for its small buffers.
+constexpr uint64_t kMostMemoryPerByte = 5;
+
+// Memory that text in order may take. What the window has promised is kept when the program makes
+// the buffer smaller afterwards. Linux refuses it then (TCPRcvQDrop), whereupon an orphan, which is
+// not allowed to wait for ever, gives up although its peer would have read on.
+uint64_t InOrderLimit(const Connection& c) {
+  const uint64_t promised = uint64_t{ReceivedBytes(c)} + RemainingReceiveWindow(c);
+  return std::max(uint64_t{2} * c.options.receive_buffer, kMostMemoryPerByte * promised) +
+         kLargeBufferBytes;
+}
+
 // Whether the buffer takes the packet. Linux (tcp_try_rmem_schedule): a queue that is not over its
 // limit takes one more packet, however large, so that a buffer smaller than a packet still makes
-// progress. In-order data within a promised window is only refused when the memory behind it
-// exceeds the buffer twice over and somebody can make room by reading.
+// progress. In-order data within a promised window is only refused when the memory behind it is
+// beyond all proportion, and somebody can make room by reading.
 bool HasReceiveRoom(Context& context, Connection& c, const Segment& segment, bool in_order) {
   if (!in_order && context.core->buffers.under_pressure()) return false;
   const uint64_t buffer = c.options.receive_buffer;
   if (c.received_memory <= buffer) return true;
   const uint32_t memory = MemoryOf(*segment.packet);
-  const uint64_t limit = in_order ? 2 * buffer + kLargeBufferBytes : buffer;
+  const uint64_t limit = in_order ? InOrderLimit(c) : buffer;
   if (c.received_memory + memory <= limit) return true;
-  if (PruneReordered(context, c, memory, static_cast<uint32_t>(limit))) return true;
+  if (PruneReordered(context, c, memory, limit)) return true;
   return in_order && c.received.empty();
 }
 

@@ -165,7 +165,7 @@ bool JoinReordered(Context& context, Connection& c) {
   return moved;
 }
 
-bool PruneReordered(Context& context, Connection& c, uint32_t wanted, uint32_t limit) {
+bool PruneReordered(Context& context, Connection& c, uint32_t wanted, uint64_t limit) {
   while (uint64_t{c.received_memory} + wanted > limit) {
     ReorderBlock* block = c.reorder.back();
     if (block == nullptr) return false;

@@ -24,7 +24,7 @@ bool QueueOutOfOrder(Context& context, Connection& c, Segment& segment);
 bool JoinReordered(Context& context, Connection& c);
 // Frees memory by dropping out-of-order data, highest first (Linux: tcp_prune_ofo_queue), until
 // `wanted` bytes more fit the limit or nothing is left. True when it fits.
-bool PruneReordered(Context& context, Connection& c, uint32_t wanted, uint32_t limit);
+bool PruneReordered(Context& context, Connection& c, uint32_t wanted, uint64_t limit);
 void ClearReordered(Context& context, Connection& c);
 void ClearReceiveQueues(Context& context, Connection& c);
 

@@ -87,6 +87,26 @@ TEST_F(Windows, AFullBufferClosesTheWindowAndReadingOpensIt) {
   EXPECT_GE(uint32_t{update.window} << 7, 8192u);
 }
 
+TEST_F(Windows, APromiseOutlivesASmallerBuffer) {
+  TcpHost::Socket* s = AcceptOne();
+  tcp().options(*s->connection).receive_buffer = 24322;
+  tcp().options(*s->connection).receive_buffer_locked = true;
+  // What costs most: a little more than small buffers hold, and nothing that is copied behind it.
+  std::string expected;
+  for (int i = 0; expected.size() < 64'000; ++i) {
+    const size_t most = 64'000 - expected.size();
+    const std::string text(std::min<size_t>(most, i % 2 == 0 ? 17'000 : 1300),
+                           static_cast<char>('a' + i));
+    expected += text;
+    PeerSends(text);
+    Advance(Duration::Milliseconds(500));
+    EXPECT_EQ(Out().acknowledgment, peer_next_);
+    SkipOut();
+  }
+  EXPECT_EQ(host().Count(Counter::kTcpReceivePruned), 0u);
+  EXPECT_EQ(Read(s), expected);
+}
+
 TEST_F(Windows, AProbeOfOurClosedWindowIsAnswered) {
   AcceptOne();
   Seg probe = Peer(kTcpAck);

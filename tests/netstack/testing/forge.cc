@@ -121,7 +121,10 @@ void Forgery::Apply(Change change) {
       MoveSequence(0x40000000);
       return Fix();
     case Change::kSyn:
+      // A listener that has sent a cookie knows of no connection: it answers a SYN with an ACK by a
+      // reset, as Linux's does. With the number that this ACK has, it would be good.
       Flags() |= kSyn;
+      At(layout_.transport + 8) ^= 0x40;
       MoveSequence(0x40000000);
       return Fix();
     case Change::kWithoutAck:
