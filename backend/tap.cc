@@ -151,7 +151,9 @@ OpenedDevice TapDevice::Open(const std::string& name, const DeviceOptions& optio
     return {.error = Quote(name) + "this interface is a TUN device; a TAP device is needed"};
   }
   if (kind == Kind::kOther) {
-    return {.error = Quote(name) + "this interface exists and is not a TAP device"};
+    return {.error = Quote(name) +
+                     "this interface exists and is not a TAP device; expected a TAP, or a name "
+                     "that is free"};
   }
 
   ifreq request = RequestFor(name);

@@ -1,6 +1,7 @@
 // XdpDevice: opening. Everything that needs privilege happens here, once.
 #include <linux/ethtool.h>
 #include <linux/if.h>
+#include <linux/if_arp.h>
 #include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -56,7 +57,8 @@ std::string ExplainError(long error, const char* step) {
       return "this kernel has no bpf() (CONFIG_BPF_SYSCALL)";
     case -ENOBUFS:
     case -ENOMEM:
-      return std::string("not enough memory that may be locked (") + step + "); see ulimit -l";
+      return std::string("not enough memory that may be locked (") + step +
+             "); it takes a larger ulimit -l, or CAP_IPC_LOCK";
     case -EMFILE:
     case -ENFILE:
       return "no file descriptor is free";
@@ -121,7 +123,9 @@ std::string XdpOpener::ReadInterface() {
   control_ = OwnedDescriptor(
       static_cast<int>(SystemCall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
   ifreq request = RequestFor(spec_.interface);
-  if (KernelIoctl(control_.get(), SIOCGIFINDEX, &request) < 0) return "there is no such interface";
+  if (KernelIoctl(control_.get(), SIOCGIFINDEX, &request) < 0) {
+    return "there is no such interface; expected one of this network namespace (ip link)";
+  }
   index_ = static_cast<unsigned>(request.ifr_ifindex);
   if (!spec_.force && HasDefaultRoute(spec_.interface)) {
     return "this interface carries the machine's default route, and the machine may be lost by "
@@ -129,6 +133,10 @@ std::string XdpOpener::ReadInterface() {
   }
   request = RequestFor(spec_.interface);
   if (KernelIoctl(control_.get(), SIOCGIFHWADDR, &request) == 0) {
+    // A tunnel has no Ethernet frames, and behind the loopback nobody has another address.
+    if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
+      return "this interface is not Ethernet; expected one with \"link/ether\" (ip link)";
+    }
     std::memcpy(mac_.bytes.data(), request.ifr_hwaddr.sa_data, mac_.bytes.size());
   }
   request = RequestFor(spec_.interface);
@@ -371,7 +379,7 @@ std::string XdpOpener::Choose() {
     result = TryMode(mode);
   }
   if (result == -EOPNOTSUPP && spec_.copies == XdpSpec::Copies::kZeroCopy) {
-    return "the driver has no zero-copy";
+    return "the driver has no zero-copy; leave \",zerocopy\" out";
   }
   if (result < 0) return Explain(result, step_) + " (" + NameOf(mode) + " mode)";
   Describe(mode);
@@ -410,13 +418,20 @@ void XdpOpener::Describe(XdpMode mode) {
 OpenedDevice XdpOpener::Run() {
   std::string problem = ParseXdpSpec(text_, &spec_);
   if (problem.empty()) problem = ReadInterface();
+  // The interface drops what is longer than it carries.
+  const uint32_t longest = std::min(mtu_, kMaximumMtu);
+  if (problem.empty() && options_.mtu != 0 &&
+      (options_.mtu < kMinimumMtu || options_.mtu > longest)) {
+    return {.error = "USERSTACK_MTU=" + Number(options_.mtu) + ": expected 576 to " +
+                     Number(longest) + ", the MTU of " + spec_.interface};
+  }
   if (problem.empty()) problem = Choose();
   if (problem.empty()) problem = BringUp();
   if (problem.empty()) {
     const long result = OpenPassed(index_, &device_->passed_);
     if (result < 0) problem = Explain(result, "a packet socket");
   }
-  if (problem.empty() && (device_->shared_->mtu < kMinimumMtu || options_.mtu > kMaximumMtu)) {
+  if (problem.empty() && device_->shared_->mtu < kMinimumMtu) {
     problem = "MTU " + Number(device_->shared_->mtu) + ": expected 576 to 65535";
   }
   if (!problem.empty()) return {.error = "USERSTACK_DEV=xdp:" + text_ + ": " + problem};

@@ -47,6 +47,8 @@ bool ParseOption(const std::string& option, XdpSpec* spec) {
 std::string CheckInterfaceName(const std::string& kind, const std::string& name) {
   const std::string expected = kind == "tap" ? "tap:NAME" : "xdp:IFACE";
   if (name.empty()) return "the interface name is missing; expected " + expected;
+  if (kind == "tap" && name.find(',') != std::string::npos)
+    return "a TAP has no options; expected " + expected;
   if (name.size() >= kNameLimit) return "the interface name is too long; at most 15 characters";
   const bool bad = name == "." || name == ".." || std::any_of(name.begin(), name.end(), [](char c) {
                      return c == '/' || c == ':' || c == '%' || c <= ' ' || c == 0x7f;
@@ -66,7 +68,7 @@ std::string ParseXdpSpec(const std::string& text, XdpSpec* spec) {
     if (!ParseOption(option, spec)) return "\"" + option + "\" is not known; " + kAccepted;
   }
   if (spec->mode == XdpSpec::Mode::kGeneric && spec->copies == XdpSpec::Copies::kZeroCopy) {
-    return "generic mode cannot do without copies";
+    return "generic mode cannot do without copies; leave \",zerocopy\" or \",mode=generic\" out";
   }
   return "";
 }

@@ -150,6 +150,7 @@ bool MapOrExplain(int fd, uint64_t size) {
   return false;
 }
 
+// What the parser cannot know to be wrong.
 bool ExplainStatus(const char* what, Status status) {
   if (status.ok()) return true;
   Log(LogLevel::kError, "%s: refused by the stack (errno %d)", what, status.error());
@@ -162,6 +163,11 @@ bool ConfigureStack(Stack& stack, const Config& config, Instant now) {
                      ip.AddInterface(kWireInterface, "eth0", g_local.device->capabilities()))) {
     return false;
   }
+  if (config.address_count == 0) {
+    Log(LogLevel::kWarn,
+        "USERSTACK_ADDR is not set, and the stack has no address; expected addresses with prefix "
+        "length, as 10.0.0.2/24,fd00::2/64");
+  }
   for (unsigned i = 0; i < config.address_count; ++i) {
     const Status status = ip.AddAddress(kWireInterface, config.addresses[i], now);
     if (!ExplainStatus("USERSTACK_ADDR", status)) return false;
@@ -169,7 +175,7 @@ bool ConfigureStack(Stack& stack, const Config& config, Instant now) {
   for (unsigned i = 0; i < config.gateway_count; ++i) {
     const Prefix everything{IpAddress::Any(config.gateways[i].family()), 0};
     const Status status = ip.AddRoute(everything, config.gateways[i], kWireInterface, 0);
-    if (!ExplainStatus("USERSTACK_GATEWAY (it must be in a subnet of USERSTACK_ADDR)", status)) {
+    if (!ExplainStatus("USERSTACK_GATEWAY", status)) {
       return false;
     }
   }

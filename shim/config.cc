@@ -229,7 +229,8 @@ bool ParseDevice(Text text, Config* config) {
   const bool xdp = memcmp(text.data, "xdp:", kKindLength) == 0;
   if (!xdp && memcmp(text.data, "tap:", kKindLength) != 0) return false;
   const auto* comma = static_cast<const char*>(memchr(text.data, ',', text.size));
-  const size_t end = xdp && comma != nullptr ? static_cast<size_t>(comma - text.data) : text.size;
+  if (!xdp && comma != nullptr) return false;  // a TAP has no options
+  const size_t end = comma != nullptr ? static_cast<size_t>(comma - text.data) : text.size;
   if (end == kKindLength || end > kKindLength + 15) return false;
   for (size_t i = kKindLength; i < text.size; ++i) {
     const char c = text.data[i];
@@ -314,6 +315,55 @@ void FormatAddress(const IpAddress& address, char* out, socklen_t size) {
   }
 }
 
+// No address twice: the stack would refuse the second, and so everything.
+bool CheckAddresses(const Config& config, ConfigError* error) {
+  char text[INET6_ADDRSTRLEN];
+  for (unsigned i = 0; i < config.address_count; ++i) {
+    const Prefix& prefix = config.addresses[i];
+    for (unsigned earlier = 0; earlier < i; ++earlier) {
+      if (!(config.addresses[earlier].address == prefix.address)) continue;
+      FormatAddress(prefix.address, text, sizeof(text));
+      return Fail(error, "USERSTACK_ADDR=%s/%u: given twice; accepted is %s", text, prefix.length,
+                  RuleOf(Setting::kAddress).accepted);
+    }
+    if (config.mtu == 0 || config.mtu >= 1280 || prefix.address.is_v4()) continue;
+    return Fail(error,
+                "USERSTACK_MTU=%u: too small for the IPv6 address in USERSTACK_ADDR; accepted is "
+                "1280 to 65535",
+                config.mtu);
+  }
+  return true;
+}
+
+bool IsLastOf(const Prefix& prefix, const IpAddress& address) {
+  if (!address.is_v4() || prefix.length >= 31) return false;
+  const uint32_t host_bits = ~uint32_t{0} >> prefix.length;
+  return (address.v4() & host_bits) == host_bits;
+}
+
+// A next hop is a neighbour: it shares a subnet, and is neither the stack itself nor everybody.
+bool CheckGateways(const Config& config, ConfigError* error) {
+  for (unsigned i = 0; i < config.gateway_count; ++i) {
+    const IpAddress& gateway = config.gateways[i];
+    bool reached = false;
+    bool host = true;
+    for (unsigned k = 0; k < config.address_count; ++k) {
+      const Prefix& prefix = config.addresses[k];
+      const bool inside = prefix.Contains(gateway);
+      // An interface with an IPv6 address has a link-local one as well.
+      const bool on_link = gateway.is_v6() && prefix.address.is_v6() && gateway.is_link_local();
+      reached = reached || inside || on_link;
+      host = host && !(prefix.address == gateway) && !(inside && IsLastOf(prefix, gateway));
+    }
+    if (reached && host) continue;
+    char text[INET6_ADDRSTRLEN];
+    FormatAddress(gateway, text, sizeof(text));
+    return Fail(error, "USERSTACK_GATEWAY=%s: %s; accepted is the address of another host there",
+                text, host ? "in no subnet of USERSTACK_ADDR" : "not another host's address");
+  }
+  return true;
+}
+
 }  // namespace
 
 void MakePrintable(ConfigError* error) {
@@ -371,13 +421,7 @@ bool FinishConfig(Config* config, ConfigError* error) {
     return Fail(error, "USERSTACK_DEV is missing although other settings are there; accepted is %s",
                 RuleOf(Setting::kDevice).accepted);
   }
-  for (unsigned i = 0; i < config->address_count; ++i) {
-    if (config->mtu == 0 || config->mtu >= 1280 || config->addresses[i].address.is_v4()) continue;
-    return Fail(error,
-                "USERSTACK_MTU=%u: too small for the IPv6 address in USERSTACK_ADDR; accepted is "
-                "1280 to 65535",
-                config->mtu);
-  }
+  if (!CheckAddresses(*config, error) || !CheckGateways(*config, error)) return false;
   if (!config->Has(Setting::kKernel)) {
     config->kernel[0] = {IpAddress::V4(0x7f000000), 8};
     ParseIpAddress("::1", 3, &config->kernel[1].address);

@@ -39,6 +39,9 @@ def malformed(net, probe):
             ("USERSTACK_KERNEL", "127.0.0.0/8,nowhere"), ("USERSTACK_LOG", "loud"),
             ("USERSTACK_MEMORY", "a lot"), ("USERSTACK_MEMORY", "1M")):
         refused(net, probe, {variable: value}, variable, value.split(",")[-1])
+    # Each right by itself, and not together.
+    refused(net, probe, {"USERSTACK_ADDR": "10.77.0.2/24,10.77.0.2/16"}, "USERSTACK_ADDR=10.77.0.2/16", "accepted")
+    refused(net, probe, {"USERSTACK_GATEWAY": "10.78.0.1"}, "USERSTACK_GATEWAY=10.78.0.1", "accepted")
     refused(net, probe, {"USERSTACK_BANANA": "1"}, "USERSTACK_BANANA")
     refused(net, probe, {"USERSTACK_CONFIG": "/nowhere.toml"}, "USERSTACK_CONFIG", "/nowhere.toml")
 
@@ -56,6 +59,10 @@ def devices(net, probe):
     program = net.wrapped(*nobody, binary, "socket", environment=variables).expect(0)
     equal(program.out(), b"socket: ENETDOWN\nsecond: ENETDOWN\n", "nobody on root's device")
     complaint(program, "USERSTACK_DEV", "tap:us0")
+    # A stack without an address is one, which says so.
+    program = net.wrapped(probe, "socket", environment={"USERSTACK_ADDR": "", "USERSTACK_GATEWAY": ""}).expect(0)
+    equal(program.out(), b"socket: ok\nsecond: ok\n", "a stack without an address")
+    complaint(program, "USERSTACK_ADDR is not set", "expected")
     # A device that is busy.
     holder_in, holder_write = os.pipe()
     echo = net.kernel(harness.compile_program("echo_server"), KERNEL4, "9300", "0")
@@ -63,7 +70,7 @@ def devices(net, probe):
     holder = net.wrapped(probe, "hold", KERNEL4, "9300", stdin=holder_in)
     os.close(holder_in)
     harness.eventually(lambda: b"connect: ok" in holder.out(), "the first program connects")
-    program = net.wrapped(probe, "socket", environment={"USERSTACK_ADDR": "10.77.0.9/24"}).expect(0)
+    program = net.wrapped(probe, "socket", environment={"USERSTACK_ADDR": "10.77.0.9/24", "USERSTACK_GATEWAY": ""}).expect(0)
     equal(program.out(), b"socket: ENETDOWN\nsecond: ENETDOWN\n", "another stack on a busy device")
     complaint(program, "USERSTACK_DEV", "tap:us0", "busy")
     # With the same configuration it is the same stack.

@@ -403,6 +403,7 @@ TEST_F(TapTest, EachBadDeviceIsOneClearLine) {
       {"tap:0123456789abcdef", "too long"},   {"tap:a/b", "not an interface name"},
       {"tap:tap%d", "not an interface name"}, {"tap:u0", "TUN device"},
       {"tap:lo", "not a TAP device"},         {"tap:t0", "busy"},
+      {"tap:t9,queue=0", "has no options"},
   };
   for (const auto& row : kTable) {
     const OpenedDevice opened = OpenDevice(row.spec, {});

@@ -344,7 +344,33 @@ TEST_F(XdpFaultTest, AMissingCapabilityIsNamed) {
 TEST_F(XdpFaultTest, BadSpecificationsAreOneLine) {
   EXPECT_TRUE(Says(OpenDevice("xdp:", {}), "expected xdp:IFACE"));
   EXPECT_TRUE(Says(OpenDevice("xdp:x0,fast", {}), "\"fast\" is not known; expected xdp:IFACE"));
-  EXPECT_TRUE(Says(OpenDevice("xdp:nothing", {}), "there is no such interface"));
+  EXPECT_TRUE(Says(OpenDevice("xdp:nothing", {}), "there is no such interface; expected one of"));
+  EXPECT_TRUE(Says(OpenDevice("xdp:x0,zerocopy", {}), "no zero-copy; leave \",zerocopy\" out"));
+}
+
+TEST_F(XdpFaultTest, AnInterfaceWithoutNeighboursIsRefused) {
+  ASSERT_TRUE(RunCommand("ip link set lo up && ip tuntap add n0 mode tun && ip link set n0 up"));
+  for (const char* spec : {"xdp:lo", "xdp:lo,force", "xdp:n0"}) {
+    EXPECT_TRUE(Says(OpenDevice(spec, {}), "this interface is not Ethernet; expected one with"));
+  }
+}
+
+TEST_F(XdpFaultTest, AnMtuBeyondTheInterfacesIsRefused) {
+  DeviceOptions options;
+  options.mtu = 1501;
+  EXPECT_EQ(OpenDevice("xdp:x0", options).error.find("USERSTACK_MTU=1501: expected 576 to 1500"),
+            0u);
+  EXPECT_FALSE(ProgramAttached());
+  options.mtu = 1500;
+  EXPECT_EQ(OpenDevice("xdp:x0", options).error, "");
+}
+
+TEST_F(XdpFaultTest, MemoryThatMayNotBeLockedIsNamed) {
+  EXPECT_EQ(InChild([] {
+              if (!FailSystemCall(SYS_setsockopt, ENOBUFS)) return 9;
+              return Says(OpenDevice("xdp:x0", {}), "a larger ulimit -l, or CAP_IPC_LOCK") ? 0 : 1;
+            }),
+            0);
 }
 
 // The process that registered the frames and bound the socket dies; another goes on with both.

@@ -377,8 +377,8 @@ TEST_F(XdpTest, SaysWhatItChoseAndWhy) {
     EXPECT_NE(opened.note.find(row.says), std::string::npos) << opened.note;
   }
   // An interface without native mode.
-  ASSERT_TRUE(RunCommand("ip link set lo up"));
-  const OpenedDevice opened = OpenDevice("xdp:lo", {});
+  ASSERT_TRUE(RunCommand("ip link add br0 type bridge && ip link set br0 up"));
+  const OpenedDevice opened = OpenDevice("xdp:br0", {});
   EXPECT_EQ(opened.error, "");
   EXPECT_NE(opened.note.find("generic mode (native mode fails: "), std::string::npos)
       << opened.note;

@@ -106,6 +106,7 @@ constexpr Refusal kRefusals[] = {
     {"USERSTACK_DEV", "xdp:,queue=0", "xdp:IFACE"},
     {"USERSTACK_DEV", "xdp:a-name-too-long-for-it,force", "xdp:IFACE"},
     {"USERSTACK_DEV", "tap:a,force-it-if-you-can", "tap:NAME"},
+    {"USERSTACK_DEV", "tap:a,queue=0", "tap:NAME"},
     {"USERSTACK_ADDR", "10.0.0.2", "10.0.0.2/24"},
     {"USERSTACK_ADDR", "10.0.0.2/33", "10.0.0.2/24"},
     {"USERSTACK_ADDR", "10.0.0.2/0", "10.0.0.2/24"},
@@ -171,6 +172,40 @@ TEST(Config, RefusesAnMtuTooSmallForIpv6) {
       Parse({"USERSTACK_DEV=tap:us0", "USERSTACK_MTU=1279", "USERSTACK_ADDR=fd00::2/64"});
   EXPECT_FALSE(o.ok);
   EXPECT_NE(o.error.find("USERSTACK_MTU=1279"), std::string::npos) << o.error;
+}
+
+TEST(Config, RefusesAnAddressThatIsGivenTwice) {
+  const Outcome o =
+      Parse({"USERSTACK_DEV=tap:us0", "USERSTACK_ADDR=fd00::2/64,10.0.0.2/24,10.0.0.2/16"});
+  EXPECT_FALSE(o.ok);
+  EXPECT_EQ(o.error.find("USERSTACK_ADDR=10.0.0.2/16: given twice; accepted is up to 16"), 0u)
+      << o.error;
+}
+
+TEST(Config, AGatewayIsAnotherHostInASubnetOfTheStack) {
+  const std::string addresses = "USERSTACK_ADDR=10.0.0.2/24,10.1.0.2/31,fd00::2/64";
+  for (const char* good : {"10.0.0.1", "10.0.0.254,fd00::1", "fe80::1", "10.1.0.3"}) {
+    const Outcome o =
+        Parse({"USERSTACK_DEV=tap:us0", addresses, std::string("USERSTACK_GATEWAY=") + good});
+    EXPECT_TRUE(o.ok) << o.error;
+  }
+  const struct {
+    const char* value;
+    const char* says;
+  } kTable[] = {{"10.2.0.1", "=10.2.0.1: in no subnet of USERSTACK_ADDR; accepted is"},
+                {"10.0.0.1,fd01::1", "=fd01::1: in no subnet of USERSTACK_ADDR; accepted is"},
+                {"10.0.0.2", "=10.0.0.2: not another host's address; accepted is"},
+                {"10.0.0.255", "=10.0.0.255: not another host's address; accepted is"},
+                {"fd00::2", "=fd00::2: not another host's address; accepted is"}};
+  for (const auto& row : kTable) {
+    const Outcome o =
+        Parse({"USERSTACK_DEV=tap:us0", addresses, std::string("USERSTACK_GATEWAY=") + row.value});
+    EXPECT_FALSE(o.ok) << row.value;
+    EXPECT_EQ(o.error.find(std::string("USERSTACK_GATEWAY") + row.says), 0u) << o.error;
+  }
+  EXPECT_FALSE(
+      Parse({"USERSTACK_DEV=tap:us0", "USERSTACK_ADDR=10.0.0.2/24", "USERSTACK_GATEWAY=fe80::1"})
+          .ok);
 }
 
 TEST(Config, LimitsTheNumberOfAddresses) {
