@@ -28,8 +28,11 @@ constexpr unsigned kOffloadUso4 = 0x20;
 constexpr unsigned kOffloadUso6 = 0x40;
 constexpr unsigned kOffloadTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
-// A write of 128 KB with its headers, and a segment of the next. Since Linux 6.3 a packet may say
-// that it is 0 bytes long, and since 6.6 a TAP makes more than 68 KB of what is written to it.
+// A write of 128 KB with its headers, and a segment of the next. Linux takes a TCP packet of many
+// segments whose IPv4 header says 0 bytes since 6.3 (iph_totlen; 6.1 drops it), netfilter and
+// bridges included, and cuts it by itself for a device that it is sent on to (gso_features_check).
+// A TAP makes more than 17 pages of what is written to it since 6.6 (tun_alloc_skb; 6.5: EMSGSIZE),
+// though not always when memory is in pieces: then it is refused, as one that is lost.
 constexpr uint32_t kHostSegmentationMax = (128 << 10) + 4096;
 constexpr unsigned kHostSegmentationSince[] = {6, 6};
 
