@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
+#include <string_view>
 
 #include "shim/internal.h"
 #include "shim/real.h"
@@ -78,8 +80,22 @@ Mode Decide() {
   return Mode::kStack;
 }
 
+bool HasSettings() {
+  constexpr std::string_view kPrefix = "USERSTACK_";
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    if (strncmp(*entry, kPrefix.data(), kPrefix.size()) == 0) return true;
+  }
+  return false;
+}
+
 Mode DecideOnce() {
   if (environ == nullptr) return Mode::kKernel;  // before libc is ready; asked again later
+  // Without a system call: who has no configuration makes none but its own.
+  int undecided = kUndecided;
+  if (!HasSettings() && g_decider.load() == 0 &&
+      g_mode.compare_exchange_strong(undecided, static_cast<int>(Mode::kKernel))) {
+    return Mode::kKernel;
+  }
   // A handler that left by a jump would leave it undecided, and every socket the kernel's.
   const SignalsHeld held;
   const auto self = static_cast<int>(RawSyscall(SYS_gettid));
@@ -99,6 +115,11 @@ Mode DecideOnce() {
 Mode CurrentMode() {
   const int mode = g_mode.load(std::memory_order_acquire);
   return mode != kUndecided ? static_cast<Mode>(mode) : DecideOnce();
+}
+
+bool MayHaveStack() {
+  const int mode = g_mode.load(std::memory_order_acquire);
+  return mode != kUndecided ? static_cast<Mode>(mode) != Mode::kKernel : HasSettings();
 }
 
 const Config& CurrentConfig() { return g_config; }

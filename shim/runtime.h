@@ -22,6 +22,8 @@ enum class Mode : uint8_t {
 // The mode, from the environment only; cheap after the first call, safe before constructors, does
 // not allocate.
 Mode CurrentMode();
+// False: there is no configuration. Says nothing and decides nothing.
+bool MayHaveStack();
 
 // Attaches this process to its stack (maps the arena, opens the device, starts the pump) when it is
 // not yet. 0 or -errno

@@ -1,6 +1,6 @@
 // Hooks: setrlimit and its relatives, for RLIMIT_AS (shim/address_limit.cc) and RLIMIT_NOFILE,
 // which the library raises for moments (shim/internal_descriptors.cc). Every other limit is the
-// kernel's.
+// kernel's, and so are these without a configuration.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -13,13 +13,12 @@ namespace {
 bool IsSelf(pid_t pid) { return pid == 0 || pid == RawSyscall(SYS_getpid); }
 
 long Prlimit(pid_t pid, int resource, const rlimit* set, rlimit* get) {
-  if (resource == RLIMIT_NOFILE && IsSelf(pid)) {
+  const bool ours = (resource == RLIMIT_NOFILE || resource == RLIMIT_AS) && MayHaveStack();
+  if (!ours || !IsSelf(pid)) return RawSyscall(SYS_prlimit64, pid, resource, Word(set), Word(get));
+  if (resource == RLIMIT_NOFILE) {
     const SignalsHeld held;
     const NumberLimit limit;
     return RawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, Word(set), Word(get));
-  }
-  if (resource != RLIMIT_AS || !IsSelf(pid)) {
-    return RawSyscall(SYS_prlimit64, pid, resource, Word(set), Word(get));
   }
   rlimit before{};
   long result = RawSyscall(SYS_prlimit64, 0, RLIMIT_AS, 0, Word(&before));
