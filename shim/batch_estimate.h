@@ -1,8 +1,8 @@
 // BatchEstimate: whether a thread that was given several events at once works them off without
 // pause, call after call into the stack, and then asks for the next. Then what it sends meanwhile
 // may wait for the end of the batch, so that a peer that sleeps is woken once for many replies. A
-// pause, or a batch that took long for what it was, ends the belief, and it takes several batches
-// to gain it again.
+// pause ends the belief, and it takes several batches to gain it again. A batch that took long for
+// what it was takes away as much as these give: one among many is an interrupt, not the program.
 //
 // Owner: the thread.
 #pragma once
@@ -21,7 +21,8 @@ class BatchEstimate {
   static constexpr Duration kPause = Duration::Microseconds(150);
   // An event that takes longer than this, in the mean of its batch, gains little by waiting.
   static constexpr Duration kPerEvent = Duration::Microseconds(20);
-  static constexpr uint8_t kEnough = 8;
+  static constexpr int kEnough = 8;
+  static constexpr int kMost = 4 * kEnough;
 
   // epoll_wait has given out `events`.
   void Begin(int64_t events, Instant now) {
@@ -36,8 +37,7 @@ class BatchEstimate {
     if (!runs_) return;
     runs_ = false;
     const bool quick = now - begun_ <= allowed_;
-    worked_off_ =
-        quick ? static_cast<uint8_t>(std::min(worked_off_ + 1, int{kEnough})) : uint8_t{0};
+    worked_off_ = quick ? std::min(worked_off_ + 1, kMost) : std::max(worked_off_ - kEnough, 0);
   }
   // Any call into the stack.
   void NoteCall(Instant now) {
@@ -60,7 +60,7 @@ class BatchEstimate {
   Duration allowed_;
   bool runs_ = false;
   bool spent_ = false;
-  uint8_t worked_off_ = 0;
+  int worked_off_ = 0;  // batches, and what slow ones took away
 };
 
 }  // namespace userstack::shim

@@ -85,6 +85,29 @@ TEST_F(Batches, EventsThatTakeLongEndIt) {
   EXPECT_FALSE(HoldsInTheNext());
 }
 
+TEST_F(Batches, OneThatTakesLongAmongManyDoesNot) {
+  for (int i = 0; i < 4; ++i) WorkOffMany();
+  WorkOff(4, BatchEstimate::kPerEvent * 2);
+  EXPECT_TRUE(HoldsInTheNext());
+}
+
+TEST_F(Batches, OneInThreeThatTakesLongEndsIt) {
+  for (int i = 0; i < 4; ++i) WorkOffMany();
+  for (int i = 0; i < 5; ++i) {
+    WorkOff(4, BatchEstimate::kPerEvent * 2);
+    WorkOff(4, Duration::Microseconds(3));
+    WorkOff(4, Duration::Microseconds(3));
+  }
+  EXPECT_FALSE(HoldsInTheNext());
+}
+
+TEST_F(Batches, OneAmongManyWithAPauseEndsIt) {
+  for (int i = 0; i < 4; ++i) WorkOffMany();
+  Begin(4);
+  End(BatchEstimate::kPause + Duration::Microseconds(1));
+  EXPECT_FALSE(HoldsInTheNext());
+}
+
 TEST_F(Batches, WhatHasWaitedLongEnoughIsFollowedAtOnce) {
   WorkOffMany();
   Begin(40);
