@@ -38,7 +38,10 @@ namespace {
 constexpr int kFirst = 3;     // SD_LISTEN_FDS_START
 constexpr int kAside = 100;   // where descriptors wait for their numbers
 constexpr int kFailed = 125;  // as env(1) and nohup(1): it was not the command's fault
+constexpr int kNotRun = 126;
 constexpr int kNotFound = 127;
+constexpr char kUsage[] =
+    "usage: userstack-open [--user UID[:GID]] tap:NAME|xdp:IFACE[,...] COMMAND [ARGUMENT...]";
 constexpr size_t kMostDescriptors = 16;
 constexpr int kBusyAttempts = 100;        // 10 ms apart, while its holder gives way
 constexpr int kAttemptsAfterRefusal = 5;  // it may have ended in between
@@ -142,11 +145,13 @@ int Main(int count, char** words) {
   if (getauxval(AT_SECURE) != 0) {
     return Complain("must not be installed setuid or with capabilities: it opens any device");
   }
+  if (count == 2 && (strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0)) {
+    printf("%s\n", kUsage);
+    return 0;
+  }
   Request request;
   if (!Parse(count, words, &request)) {
-    return Complain(
-        "usage: userstack-open [--user UID[:GID]] tap:NAME|xdp:IFACE[,...] COMMAND "
-        "[ARGUMENT...]");
+    return Complain(kUsage);
   }
   DeviceOptions options;
   const char* addresses = getenv("USERSTACK_ADDR");
@@ -166,8 +171,9 @@ int Main(int count, char** words) {
                     strerror(errno));
   }
   execvp(request.command[0], request.command);
-  Complain(std::string(request.command[0]) + ": " + strerror(errno));
-  return errno == ENOENT ? kNotFound : kFailed;
+  const int error = errno;
+  Complain(std::string(request.command[0]) + ": " + strerror(error));
+  return error == ENOENT ? kNotFound : kNotRun;
 }
 
 }  // namespace

@@ -82,6 +82,8 @@ class XdpOpener {
  public:
   XdpOpener(const std::string& text, const DeviceOptions& options)
       : text_(text), options_(options) {}
+  // What can be known without privilege: the line that refuses, or empty.
+  std::string Examine();
   OpenedDevice Run();
 
  private:
@@ -415,17 +417,21 @@ void XdpOpener::Describe(XdpMode mode) {
                                                      : ", checksums finished here");
 }
 
-OpenedDevice XdpOpener::Run() {
+std::string XdpOpener::Examine() {
   std::string problem = ParseXdpSpec(text_, &spec_);
   if (problem.empty()) problem = ReadInterface();
+  if (!problem.empty()) return "USERSTACK_DEV=xdp:" + text_ + ": " + problem;
   // The interface drops what is longer than it carries.
   const uint32_t longest = std::min(mtu_, kMaximumMtu);
-  if (problem.empty() && options_.mtu != 0 &&
-      (options_.mtu < kMinimumMtu || options_.mtu > longest)) {
-    return {.error = "USERSTACK_MTU=" + Number(options_.mtu) + ": expected 576 to " +
-                     Number(longest) + ", the MTU of " + spec_.interface};
-  }
-  if (problem.empty()) problem = Choose();
+  if (options_.mtu == 0 || (options_.mtu >= kMinimumMtu && options_.mtu <= longest)) return "";
+  return "USERSTACK_MTU=" + Number(options_.mtu) + ": expected 576 to " + Number(longest) +
+         ", the MTU of " + spec_.interface;
+}
+
+OpenedDevice XdpOpener::Run() {
+  const std::string refusal = Examine();
+  if (!refusal.empty()) return {.error = refusal};
+  std::string problem = Choose();
   if (problem.empty()) problem = BringUp();
   if (problem.empty()) {
     const long result = OpenPassed(index_, &device_->passed_);
@@ -449,6 +455,10 @@ OpenedDevice XdpOpener::Run() {
   device.SetCapabilities();
   answer_.device = std::move(device_);
   return std::move(answer_);
+}
+
+std::string ExamineXdp(const std::string& text, const DeviceOptions& options) {
+  return XdpOpener(text, options).Examine();
 }
 
 OpenedDevice XdpDevice::Open(const std::string& text, const DeviceOptions& options) {

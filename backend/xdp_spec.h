@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "backend/device.h"
+
 namespace userstack::backend {
 
 struct XdpSpec {
@@ -20,6 +22,10 @@ struct XdpSpec {
 // "IFACE[,queue=N|all][,mode=native|generic][,copy|zerocopy][,busy-poll][,force]". Empty, or what
 // is wrong and what is accepted.
 std::string ParseXdpSpec(const std::string& text, XdpSpec* spec);
+
+// What opening would refuse before it needs privilege (the interface, its queues, the MTU), as one
+// line, or empty.
+std::string ExamineXdp(const std::string& text, const DeviceOptions& options);
 
 // Why this is no name of an interface, or empty. `kind` is what stands in front: "tap" or "xdp".
 std::string CheckInterfaceName(const std::string& kind, const std::string& name);

@@ -5,6 +5,19 @@
 
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
+
+#include "netstack/base/check.h"
+
+namespace userstack {
+
+// The rooms' code that the tool has in it ends here, not in a stack that gives up.
+[[noreturn]] void CheckFailed(const char* what, const char* file, unsigned line) {
+  fprintf(stderr, "userstack: %s (%s:%u)\n", what, file, line);
+  abort();
+}
+
+}  // namespace userstack
 
 namespace userstack::tool {
 

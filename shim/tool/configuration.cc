@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/device.h"
+#include "backend/xdp_spec.h"
 #include "shim/tool/command.h"
 #include "shim/tool/process_files.h"
 
@@ -100,10 +102,12 @@ void CheckTap(const std::string& name, std::vector<Finding>* findings) {
   }
 }
 
-void CheckXdp(const std::string& name, std::vector<Finding>* findings) {
-  if (if_nametoindex(name.c_str()) == 0) {
-    findings->push_back({true, "there is no interface " + name});
-  }
+void CheckXdp(const shim::Config& config, std::vector<Finding>* findings) {
+  const std::string text = config.device + strlen("xdp:");
+  backend::DeviceOptions options;
+  options.mtu = config.mtu;
+  const std::string problem = backend::ExamineXdp(text, options);
+  if (!problem.empty()) findings->push_back({true, problem});
   constexpr struct {
     unsigned number;
     const char* name;
@@ -167,7 +171,7 @@ std::vector<Finding> CheckDevice(const shim::Config& config) {
   } else if (strncmp(config.device, "tap:", 4) == 0) {
     CheckTap(Interface(config.device), &findings);
   } else {
-    CheckXdp(Interface(config.device), &findings);
+    CheckXdp(config, &findings);
   }
   if (config.address_count == 0) {
     findings.push_back({false, "USERSTACK_ADDR is not set: the stack has no address"});

@@ -18,6 +18,7 @@ namespace userstack::tool {
 namespace {
 
 constexpr int kSchema = 1;
+constexpr int kLargestPid = 1 << 22;  // PID_MAX_LIMIT
 
 struct Row {
   int descriptor = -1;
@@ -231,7 +232,9 @@ void AddExplain(CLI::App& app, int* status) {
       app.add_subcommand("explain",
                          "Says of each socket of a process whether it is the stack's or "
                          "the kernel's, and why.");
-  command->add_option("PID", options->pid, "the process")->required()->check(CLI::PositiveNumber);
+  command->add_option("PID", options->pid, "the process")
+      ->required()
+      ->check(CLI::Range(1, kLargestPid));
   command->add_flag("--json", options->json, "for programs to read");
   command->callback([options, status] { *status = Explain(options->pid, options->json); });
 }

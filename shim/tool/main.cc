@@ -34,7 +34,11 @@ int main(int argc, char** argv) {
   if (first[0] != '-' && app.get_subcommands(is_first).empty()) {
     return Fail(kToolFailed, "unknown command: " + first + " (userstack --help lists them)");
   }
-  userstack::tool::DropSeparator(&argc, argv);
+  const std::string unknown = userstack::tool::DropSeparator(&argc, argv);
+  if (!unknown.empty()) {
+    return Fail(kToolFailed,
+                "run: unknown option: " + unknown + " (userstack run --help lists them)");
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version

@@ -9,9 +9,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +25,10 @@ namespace userstack::tool {
 namespace {
 
 using shim::guest::Kind;
+
+// Each has a value.
+constexpr const char* kOptions[] = {"--device", "--address", "--gateway",
+                                    "--config", "--log",     "--rewrite"};
 
 struct Options {
   std::string device;
@@ -228,16 +234,22 @@ int Run(const Options& options, std::vector<std::string> arguments) {
 
 }  // namespace
 
-void DropSeparator(int* argc, char** argv) {
-  if (*argc < 3 || strcmp(argv[1], "run") != 0) return;
+std::string DropSeparator(int* argc, char** argv) {
+  if (*argc < 3 || strcmp(argv[1], "run") != 0) return "";
   // Every option but --help has a value, which may follow.
   int at = 2;
-  while (at < *argc && strncmp(argv[at], "--", 2) == 0 && argv[at][2] != '\0') {
-    at += strchr(argv[at], '=') == nullptr && strcmp(argv[at], "--help") != 0 ? 2 : 1;
+  while (at < *argc && argv[at][0] == '-' && strcmp(argv[at], "--") != 0) {
+    const std::string option(argv[at], strcspn(argv[at], "="));
+    if (option == "--help" || option == "-h") return "";
+    if (std::find(std::begin(kOptions), std::end(kOptions), option) == std::end(kOptions)) {
+      return option;
+    }
+    at += strchr(argv[at], '=') == nullptr ? 2 : 1;
   }
-  if (at >= *argc || strcmp(argv[at], "--") != 0) return;
+  if (at >= *argc || strcmp(argv[at], "--") != 0) return "";
   for (; at < *argc; ++at) argv[at] = argv[at + 1];
   --*argc;
+  return "";
 }
 
 void AddRun(CLI::App& app, int* status) {

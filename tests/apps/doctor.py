@@ -121,7 +121,15 @@ def configurations(doctor):
     problem("USERSTACK_ADDR=10.77: not valid", environment={"USERSTACK_ADDR": "10.77"})
     problem("USERSTACK_COLOUR=red: unknown variable", environment={"USERSTACK_COLOUR": "red"})
     problem("but no TAP", environment={"USERSTACK_DEV": "tap:lo"})
-    problem("there is no interface nowhere", environment={"USERSTACK_DEV": "xdp:nowhere"})
+    harness.ip("link add eth9 type veth peer name eth8", "link set eth8 up", "link set eth9 up",
+               "addr add 10.99.0.1/24 dev eth8", "route add default via 10.99.0.2 metric 99")
+    for device, words in (("nowhere", "there is no such interface"), ("lo", "not Ethernet"),
+                          ("eth9,mode=fast", "is not known"), ("eth9,queue=1", "no queue 1"),
+                          ("eth8", "default route")):
+        problem(words, environment={"USERSTACK_DEV": "xdp:" + device})
+    problem("USERSTACK_MTU=1501", environment={"USERSTACK_DEV": "xdp:eth9", "USERSTACK_MTU": "1501"})
+    equal(doctor.ask("true", environment={"USERSTACK_DEV": "xdp:eth8,force"})["problems"], [], "forced")
+    harness.ip("link del eth9")
     problem("USERSTACK_RESOLV_CONF=/nowhere: cannot be read", environment={"USERSTACK_RESOLV_CONF": "/nowhere"})
     problem("USERSTACK_CONFIG=/nowhere: cannot be read", environment={"USERSTACK_CONFIG": "/nowhere"})
     problem("no configuration", environment={"USERSTACK_DEV": "", "USERSTACK_ADDR": "", "USERSTACK_GATEWAY": "",

@@ -17,14 +17,15 @@ def opener(net):
     return path
 
 
-def start(net, device, *command, user=NOBODY):
-    """The command as `user`, with the library in it and not in the opener."""
+def start(net, device, *command, user=NOBODY, wrapped=True):
+    """The command as `user`, with the library in it (or not), and not in the opener."""
     variables = net.stack_variables()
     del variables["USERSTACK_DEV"]
     library = variables.pop("LD_PRELOAD")
     variables.pop("USERSTACK_MAC")
     options = ["--user", user] if user else []
-    return harness.Program([opener(net), *options, device, "env", "LD_PRELOAD=" + library, *command],
+    wrapper = ["env", "LD_PRELOAD=" + library] if wrapped else []
+    return harness.Program([opener(net), *options, device, *wrapper, *command],
                            net.environment(variables), None, None,
                            harness.Enter(net.program_namespace) if net.program_namespace else None,
                            "/")
@@ -68,6 +69,12 @@ def refusals(net, device):
     equal(program.wait(), 125, "status of a device that cannot be opened")
     check("USERSTACK_DEV=" + wrong in program.errors(), program.errors())
     equal(start(net, device, "sh", "-c", "exit 3").wait(), 3, "the command's own status")
+    path = os.path.join(harness.WORK, "www/small")
+    for command, status in ((path, 126), ("/nowhere/command", 127)):
+        program = start(net, device, command, wrapped=False)
+        equal(program.wait(), status, "status of a command that cannot be run: " + program.errors())
+    usage = subprocess.run([opener(net), "--help"], capture_output=True, text=True, check=True)
+    check(usage.stdout.startswith("usage: userstack-open"), usage.stdout)
     usage = subprocess.run([opener(net), "--nonsense"], capture_output=True, text=True, check=False)
     equal(usage.returncode, 125, "status of bad usage")
     check("usage: userstack-open" in usage.stderr, usage.stderr)
