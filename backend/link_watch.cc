@@ -2,26 +2,16 @@
 #include "backend/link_watch.h"
 
 #include <linux/ethtool.h>
-#include <linux/if.h>
-#include <linux/sockios.h>
 
-#include <algorithm>
-#include <cstring>
 #include <ctime>
 
-#include "backend/system_call.h"
+#include "backend/interface_request.h"
 
 namespace userstack::backend {
 namespace {
 
 constexpr int kMostLooks = 50;
 constexpr timespec kBetween{0, 1'000'000};
-
-ifreq RequestFor(const std::string& name) {
-  ifreq request{};
-  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), size_t{IFNAMSIZ - 1}));
-  return request;
-}
 
 }  // namespace
 
@@ -34,9 +24,7 @@ void AwaitLink(int socket, const std::string& interface) {
     // Who asks for the link's state makes the link watch see it (Linux 6.9). Before, IFF_RUNNING
     // comes under the same lock as what is waited for, which this takes and lets go.
     ethtool_value link{ETHTOOL_GLINK, 0};
-    request = RequestFor(interface);
-    request.ifr_data = reinterpret_cast<char*>(&link);
-    if (KernelIoctl(socket, SIOCETHTOOL, &request) < 0 || settled) return;
+    if (!AskDriver(socket, interface, &link) || settled) return;
     if (look > 0) SystemCall(SYS_nanosleep, reinterpret_cast<long>(&kBetween));
   }
 }

@@ -3,9 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/ethtool.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
-#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -16,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/interface_request.h"
 #include "backend/link_watch.h"
 #include "backend/virtio.h"
 #include "backend/xdp_spec.h"
@@ -52,12 +51,6 @@ constexpr uint64_t kBytesPerCall = 256 << 10;
 
 std::string Quote(const std::string& name) { return "USERSTACK_DEV=tap:" + name + ": "; }
 
-ifreq RequestFor(const std::string& name) {
-  ifreq request{};
-  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), size_t{IFNAMSIZ - 1}));
-  return request;
-}
-
 bool KernelTakesHostFrames() {
   utsname kernel{};
   if (SystemCall(SYS_uname, reinterpret_cast<long>(&kernel)) != 0) return false;
@@ -75,9 +68,7 @@ Kind KindOf(int socket, const std::string& name) {
   if (KernelIoctl(socket, SIOCGIFINDEX, &request) < 0) return Kind::kAbsent;
   ethtool_drvinfo info{};
   info.cmd = ETHTOOL_GDRVINFO;
-  request = RequestFor(name);
-  request.ifr_data = reinterpret_cast<char*>(&info);
-  if (KernelIoctl(socket, SIOCETHTOOL, &request) < 0) return Kind::kOther;
+  if (!AskDriver(socket, name, &info)) return Kind::kOther;
   if (std::strncmp(info.driver, "tun", sizeof info.driver) != 0) return Kind::kOther;
   return std::strncmp(info.bus_info, "tap", sizeof info.bus_info) == 0 ? Kind::kTap : Kind::kTun;
 }

@@ -1,30 +1,17 @@
 #include "backend/tap_queues.h"
 
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "backend/interface_request.h"
 #include "backend/virtio.h"
 
 namespace userstack::backend {
-namespace {
-
-ifreq RequestFor(const std::string& interface, int flags) {
-  ifreq request{};
-  std::memcpy(request.ifr_name, interface.data(), std::min(interface.size(), size_t{IFNAMSIZ - 1}));
-  request.ifr_flags = static_cast<short>(flags);
-  return request;
-}
-
-}  // namespace
-
 TapQueues TapQueues::Make(int descriptor_floor) {
   TapQueues queues;
   for (OwnedDescriptor& descriptor : queues.descriptors_) {

@@ -1,8 +1,6 @@
 // XdpDevice: opening. Everything that needs privilege happens here, once.
 #include <linux/ethtool.h>
-#include <linux/if.h>
 #include <linux/if_arp.h>
-#include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
@@ -11,6 +9,7 @@
 #include <cstring>
 
 #include "backend/default_route.h"
+#include "backend/interface_request.h"
 #include "backend/tap.h"
 #include "backend/xdp.h"
 #include "backend/xdp_kernel.h"
@@ -32,12 +31,6 @@ constexpr int kBusyPollMicroseconds = 20;
 constexpr int kBusyPollFrames = 64;
 // Received frames of a veth may be segments of 64 KiB; those of other drivers fit the MTU.
 constexpr char kVeth[] = "veth";
-
-ifreq RequestFor(const std::string& name) {
-  ifreq request{};
-  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), size_t{IFNAMSIZ - 1}));
-  return request;
-}
 
 std::string Number(long value) { return std::to_string(value); }
 
@@ -147,25 +140,19 @@ std::string XdpOpener::ReadInterface() {
   }
   ethtool_drvinfo driver{};
   driver.cmd = ETHTOOL_GDRVINFO;
-  request = RequestFor(spec_.interface);
-  request.ifr_data = reinterpret_cast<char*>(&driver);
-  veth_ = KernelIoctl(control_.get(), SIOCETHTOOL, &request) == 0 &&
+  veth_ = AskDriver(control_.get(), spec_.interface, &driver) &&
           std::strncmp(driver.driver, kVeth, sizeof driver.driver) == 0;
   ethtool_value checksums{};
   checksums.cmd = ETHTOOL_GTXCSUM;
-  request = RequestFor(spec_.interface);
-  request.ifr_data = reinterpret_cast<char*>(&checksums);
   transmit_checksum_ =
-      KernelIoctl(control_.get(), SIOCETHTOOL, &request) == 0 && checksums.data != 0;
+      AskDriver(control_.get(), spec_.interface, &checksums) && checksums.data != 0;
   return ReadQueues();
 }
 
 std::string XdpOpener::ReadQueues() {
   ethtool_channels channels{};
   channels.cmd = ETHTOOL_GCHANNELS;
-  ifreq request = RequestFor(spec_.interface);
-  request.ifr_data = reinterpret_cast<char*>(&channels);
-  if (KernelIoctl(control_.get(), SIOCETHTOOL, &request) == 0) {
+  if (AskDriver(control_.get(), spec_.interface, &channels)) {
     interface_queues_ = std::max(1u, channels.rx_count + channels.combined_count);
   }
   if (spec_.queue >= static_cast<int>(interface_queues_)) {
