@@ -47,7 +47,7 @@ class Device {
   // the frame is too large or the wire has no such form. TransmitEncoded then needs no lock of the
   // caller's and may be called by any thread; false: refused.
   virtual size_t Encode(const Frame&, uint8_t* /*out*/, size_t /*limit*/) { return 0; }
-  virtual bool TransmitEncoded(const uint8_t*, size_t) { return false; }
+  virtual bool TransmitEncoded(unsigned /*queue*/, const uint8_t*, size_t) { return false; }
   // Makes the wire notice what Transmit queued (for rings). False: not all of it could be taken;
   // call again as after kBusy.
   virtual bool Kick() { return true; }

@@ -544,7 +544,7 @@ Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
 size_t TapDevice::Encode(const Frame& frame, uint8_t* out, size_t limit) {
   const VirtioHeader header = EncodeVirtioHeader(frame.offload);
   const size_t size = header.size() + frame.length();
-  if (frame.queue != 0 || size > limit) return 0;
+  if (size > limit) return 0;
   memcpy(out, header.data(), header.size());
   out += header.size();
   memcpy(out, frame.header(), frame.header_length());
@@ -556,16 +556,20 @@ size_t TapDevice::Encode(const Frame& frame, uint8_t* out, size_t limit) {
   return size;
 }
 
-bool TapDevice::TransmitEncoded(const uint8_t* bytes, size_t size) {
+bool TapDevice::TransmitEncoded(unsigned queue, const uint8_t* bytes, size_t size) {
+  const bool own = queue != 0 && queue <= queues_.count();
+  int fd = own ? queues_.descriptor(queue) : fd_.get();
   const iovec entry{const_cast<uint8_t*>(bytes), size};
   long sent;
   bool waited = false;
-  while ((sent = KernelWritev(fd_.get(), &entry, 1)) < 0) {
+  while ((sent = KernelWritev(fd, &entry, 1)) < 0) {
     if (sent == -EAGAIN && !waited) {
       constexpr long kPatience = 10;  // milliseconds, for a queue that is full
-      pollfd room{fd_.get(), POLLOUT, 0};
+      pollfd room{fd, POLLOUT, 0};
       SystemCall(SYS_poll, reinterpret_cast<long>(&room), 1, kPatience);
       waited = true;
+    } else if (sent == -EBADFD && fd != fd_.get()) {
+      fd = fd_.get();
     } else if (sent != -EINTR) {
       return false;
     }

@@ -59,6 +59,14 @@ struct BulkReader {
   uint64_t bytes = 0;
 };
 
+// How often this thread, which waits for one socket alone, was in the way of others of the stack,
+// or they in its.
+struct Crossings {
+  const Socket* socket = nullptr;
+  Instant since;
+  unsigned count = 0;
+};
+
 struct ThreadState {
   Sleeper* sleeper = nullptr;
   // Read by signal handlers of this thread.
@@ -90,6 +98,8 @@ struct ThreadState {
   // waited apart.
   const void* reads_from = nullptr;
   unsigned reads_since_wait = ~0u;
+  bool waited_apart = false;  // its last wait was for a queue of a connection's own
+  Crossings crossings;
   unsigned queue = 0;  // the device's, by which that text comes
   BulkReader bulk;
   pollfd* poll_buffer = nullptr;
@@ -216,6 +226,11 @@ void ReleaseSleeper(Sleeper* sleeper, Instant now);
 // --- the device's further queues (queues.cc) ---
 // This thread has read so much from `socket` at once: it may get a queue for it.
 void NoteBulk(Socket& socket, size_t received, Instant now);
+// A wait in `set`, for nothing but `socket`: this thread took what was for others from the device,
+// or they took what was for it. It may get a queue for it.
+void NoteCrossing(Socket& socket, const WatchSet& set, Instant now);
+// The queue is one whose reader waits for a request at a time.
+bool IsForRequests(unsigned queue);
 // Takes what is on one queue, within TakeInput's bounds.
 size_t TakeQueue(unsigned queue, Instant now);
 void NoteLook(unsigned queue, bool found, Instant now);

@@ -37,6 +37,7 @@ bool AddToOutbox(const Frame& frame) {
   if (box->count == Outbox::kMost) FlushOutbox();
   const size_t size = g_local.device->Encode(frame, box->bytes[box->count], Outbox::kFrameBytes);
   if (size == 0) return false;
+  box->queues[box->count] = frame.queue;
   box->lengths[box->count++] = static_cast<uint32_t>(size);
   return true;
 }
@@ -45,7 +46,8 @@ void FlushOutbox() {
   Outbox* box = t_state.outbox;
   if (box == nullptr) return;
   for (unsigned i = 0; i < box->count; ++i) {
-    if (!g_local.device->TransmitEncoded(box->bytes[i], box->lengths[i])) ++t_state.refused;
+    if (!g_local.device->TransmitEncoded(box->queues[i], box->bytes[i], box->lengths[i]))
+      ++t_state.refused;
   }
   box->count = 0;
 }

@@ -19,6 +19,7 @@ struct Outbox {
 
   uint32_t count = 0;
   uint32_t lengths[kMost] = {};
+  uint8_t queues[kMost] = {};
   uint8_t bytes[kMost][kFrameBytes] = {};
 };
 

@@ -82,9 +82,9 @@ class Session {
   bool LookForMore();
   // The thread waits for sockets apart from reading them (select, epoll).
   static void NoteWaitApart();
-  // The socket is waited for apart from reading it, by a thread that watches the first queue of the
-  // device only: a queue of its own ends.
-  void ReturnQueue(const Socket& socket);
+  // The socket, or the only one of the set, is waited for with others from now on, by a thread that
+  // watches the first queue of the device only: a queue of its own ends.
+  void ReturnQueue(const Pollable& target);
   // The call has read so much of that text: a reader of bulk may get a queue of the device for it.
   void NoteBulk(Socket& socket, size_t received);
   // The call has sent a datagram that others may follow at once: at its end the stack may keep it
@@ -111,11 +111,13 @@ class Session {
   bool failed_ = false;
 };
 
+// What `target` belongs to, or what the only watch of the set does, when that is a socket; or null.
+Socket* OnlySocket(const Pollable& target);
+
 enum class WaitResult : uint8_t { kStackReady, kKernelReady, kTimedOut, kInterrupted };
 
 struct WaitRequest {
-  WatchSet* set = nullptr;  // sleep until it has a ready watch; null: kernel descriptors only
-  const Socket* socket = nullptr;  // the only one that the set watches, if there is one
+  WatchSet* set = nullptr;   // sleep until it has a ready watch; null: kernel descriptors only
   pollfd* kernel = nullptr;  // descriptors of the kernel to wait on as well; revents are filled in
   unsigned kernel_count = 0;
   Instant deadline = Instant::Never();  // CLOCK_MONOTONIC

@@ -317,7 +317,7 @@ size_t TakeInput(Instant now) {
 
 size_t TakeOne(Instant now) {
   uint64_t bytes = 0;
-  return TakeBatch(now, 0, 1, &bytes);
+  return TakeBatch(now, t_state.queue, 1, &bytes);
 }
 
 void Drain(Instant now, bool all) {
@@ -409,7 +409,9 @@ Session::Session(Look look) {
   t_state.queue = 0;
   now_ = MonotonicNow();
   t_state.batch.NoteCall(now_);
-  if (look == Look::kWhenDue) LookIfDue(now_, kPollInterval);
+  // Who sleeps on the first queue looks at it, and this thread's text does not come there.
+  const bool leaves_it = t_state.waited_apart && g_shared->attendant != nullptr;
+  if (look == Look::kWhenDue && !leaves_it) LookIfDue(now_, kPollInterval);
 }
 
 Session::~Session() {
@@ -488,9 +490,20 @@ void Session::NoteBulk(Socket& socket, size_t received) {
 
 void Session::NoteWaitApart() { t_state.reads_since_wait = 0; }
 
-void Session::ReturnQueue(const Socket& socket) {
+Socket* OnlySocket(const Pollable& target) {
+  const Pollable* found = &target;
+  if (found->set != nullptr) {
+    if (found->set->count != 1) return nullptr;
+    found = found->set->all.front()->target;
+    if (found->set != nullptr) return nullptr;
+  }
+  return reinterpret_cast<Socket*>(reinterpret_cast<uintptr_t>(found) - offsetof(Socket, pollable));
+}
+
+void Session::ReturnQueue(const Pollable& target) {
   if (!HasOpenQueues()) return;
-  const unsigned queue = g_shared->stack->DeviceQueue(socket);
+  const Socket* const socket = OnlySocket(target);
+  const unsigned queue = socket != nullptr ? g_shared->stack->DeviceQueue(*socket) : 0;
   if (queue == 0) return;
   TakeQueue(queue, now_);  // before what comes by the first queue from now on
   g_shared->stack->ReturnDeviceQueue(queue);

@@ -94,8 +94,9 @@ enum class PumpState : uint32_t { kNone, kParked, kTicking, kAttending };
 
 // One further queue of the device, while it is open (queues.cc).
 struct QueueUse {
-  int64_t looked = 0;  // atomic, ns: when it was read last
-  int64_t filled = 0;  // ns: when it had something
+  int64_t looked = 0;     // atomic, ns: when it was read last
+  int64_t filled = 0;     // ns: when it had something
+  bool requests = false;  // atomic: its reader waits for a request at a time
 };
 
 struct Shared {

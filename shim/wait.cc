@@ -121,11 +121,16 @@ class Waiting {
   }
 
   WaitResult Run() {
-    const bool finds_queue = t_state.queue == 0 && request_.socket != nullptr;
-    if (finds_queue) t_state.queue = session_.stack().DeviceQueue(*request_.socket);
+    const unsigned before = t_state.queue;
+    Socket* const only =
+        request_.set != nullptr ? shim::OnlySocket(request_.set->pollable) : nullptr;
+    if (before == 0 && only != nullptr) t_state.queue = session_.stack().DeviceQueue(*only);
+    t_state.waited_apart = t_state.queue != 0;
     const WaitResult result = WaitForSomething();
-    if (finds_queue) t_state.queue = 0;
-    if (request_.set != nullptr && !session_.failed()) {
+    t_state.queue = before;
+    if (session_.failed()) return result;
+    if (crossed_ && only != nullptr) NoteCrossing(*only, *request_.set, session_.now());
+    if (request_.set != nullptr) {
       t_state.estimate.Note(session_.now() - begin_, slept_, spin_limit_);
     }
     // A handler that was put off runs now, so that a caller that goes on waiting does not find it
@@ -170,6 +175,7 @@ class Waiting {
   Duration spin_limit_;
   bool interrupted_ = false;
   bool slept_ = false;
+  bool crossed_ = false;  // it took what was for others, or others what was for it
   bool follows_ = false;  // it watched the device for others: not again in this wait
 };
 
@@ -194,7 +200,9 @@ bool Waiting::Enter() {
 }
 
 void Waiting::LookAtDevice() {
-  if (t_state.queue != 0 || g_shared->last_poll != session_.now().nanoseconds) {
+  if (t_state.queue != 0 && IsForRequests(t_state.queue)) {
+    TakeOne(session_.now());
+  } else if (t_state.queue != 0 || g_shared->last_poll != session_.now().nanoseconds) {
     TakeInput(session_.now());
   }
   Drain(session_.now());
@@ -210,7 +218,10 @@ bool Waiting::LookAtKernel() {
 // Whether this wait begins with looking again and again.
 bool Waiting::WillSpin() const {
   const Sleeper* attendant = g_shared->attendant;
-  if (spin_limit_.nanoseconds == 0 || t_state.queue != 0) return false;
+  if (spin_limit_.nanoseconds == 0) return false;
+  if (t_state.queue != 0) {
+    return IsForRequests(t_state.queue) && t_state.estimate.PollingPays(spin_limit_);
+  }
   if (attendant != nullptr && attendant != g_shared->pump) return false;
   return t_state.estimate.PollingPays(spin_limit_);
 }
@@ -237,12 +248,14 @@ bool Waiting::Spin(WaitResult* result) {
   const Instant end = std::min(session_.now() + spin_limit_, request_.deadline);
   bool done = false;
   for (unsigned looks = 1; !done && session_.now() < end; ++looks) {
-    if (g_shared->attendant != nullptr && g_shared->attendant != me &&
-        g_shared->attendant != g_shared->pump) {
-      break;  // a thread that sleeps does it now
+    if (t_state.queue == 0) {
+      if (g_shared->attendant != nullptr && g_shared->attendant != me &&
+          g_shared->attendant != g_shared->pump) {
+        break;  // a thread that sleeps does it now
+      }
+      SetAttendant(me);
+      g_shared->attended_until = end.nanoseconds;
     }
-    SetAttendant(me);
-    g_shared->attended_until = end.nanoseconds;
     const Instant before = session_.now();
     bool kernel_ready = false;
     *result = WaitResult::kStackReady;
@@ -382,6 +395,7 @@ void Waiting::MaybeFollow(const SleepPlan& plan) {
   const bool others = g_shared->sessions != plan.sessions + 1 || !session_.core().wakes.empty();
   if (others && !IsReady() && t_state.sleeper == g_shared->attendant) {
     follows_ = true;
+    crossed_ = true;
     StopAttending(t_state.sleeper);
   }
 }
@@ -398,6 +412,7 @@ bool Waiting::AfterSleep(const SleepPlan& plan, long slept, WaitResult* result) 
     MaybeFollow(plan);
   } else {
     SuspectAttendant(plan);
+    crossed_ = true;
   }
   if (slept > 0) {
     *result = WaitResult::kKernelReady;

@@ -51,7 +51,6 @@ long SocketCall::Block(EventMask interest, Instant deadline) {
   watch_->ready_node.Unlink();
   WaitRequest request;
   request.set = watch_->set;
-  request.socket = &socket();
   request.deadline = deadline;
   const WaitResult result = Wait(session_, request);
   if (session_.failed()) return -ENETDOWN;

@@ -72,7 +72,6 @@ long ControlSocket(Session& session, int epoll, int operation, int fd, const epo
   switch (operation) {
     case EPOLL_CTL_ADD:
       if (item != nullptr) return -EEXIST;
-      session.ReturnQueue(*target->socket);
       return AddItem(session, *instance, &pollable, fd, *event, 0);
     case EPOLL_CTL_MOD:
       return item == nullptr ? -ENOENT : ModifyItem(session, item, *event);
@@ -137,6 +136,8 @@ long AddKernelItem(Session& session, int epoll, int fd, epoll_event event) {
 
 long AddItem(Session& session, Description& epoll, Pollable* target, int fd,
              const epoll_event& event, uint8_t flags) {
+  session.ReturnQueue(*target);
+  session.ReturnQueue(epoll.epoll->pollable);  // of the one that was alone
   Watch* watch = CurrentShared().watches.New();
   if (watch == nullptr) return -ENOMEM;
   SetWatchEvent(event, watch);

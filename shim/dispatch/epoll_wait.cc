@@ -33,10 +33,10 @@ class Collection {
   Collection(Session& session, int epoll, Description& instance, epoll_event* events, int limit)
       : session_(session), epoll_(epoll), instance_(instance), events_(events), limit_(limit) {}
 
-  // How many events there are, or -errno of the kernel's half.
-  long Collect() {
+  // How many events there are, or -errno of the kernel's half, if that is asked.
+  long Collect(bool ask_kernel) {
     BeginHarvest(*instance_.epoll);
-    if (!instance_.epoll_has_kernel) {
+    if (!instance_.epoll_has_kernel || !ask_kernel) {
       TakeStack(limit_);
       return Finish();
     }
@@ -127,17 +127,19 @@ long WaitOnInstance(Session& session, int epoll, Description& instance, epoll_ev
   bool last_look = at_once;
   bool interrupted = false;
   bool polled = false;
+  bool ask_kernel = true;
   while (true) {
-    const long count = Collection(session, epoll, instance, events, limit).Collect();
+    const long count = Collection(session, epoll, instance, events, limit).Collect(ask_kernel);
     if (count != 0) return count;
     if (interrupted) return -EINTR;
     if (!polled) {
       // The device may hold what would make us ready.
       polled = true;
+      const Socket* const only = OnlySocket(instance.epoll->pollable);
       if (at_once) {
-        session.Poll();
+        session.Poll(only);
       } else {
-        session.PollBeforeWait();
+        session.PollBeforeWait(only);
       }
       if (HasReady(*instance.epoll, session.core().wakes)) continue;
     }
@@ -151,6 +153,8 @@ long WaitOnInstance(Session& session, int epoll, Description& instance, epoll_ev
     request.mask = mask;
     const WaitResult result = Wait(session, request);
     if (session.failed()) return -ENETDOWN;
+    // Asked a moment ago, and it did not end the sleep.
+    ask_kernel = result != WaitResult::kStackReady;
     last_look = result == WaitResult::kTimedOut;
     interrupted = result == WaitResult::kInterrupted;
   }

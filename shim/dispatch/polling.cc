@@ -32,6 +32,11 @@ class Poller {
       entries[i].revents = 0;
       if (entries[i].fd >= 0) Sort(static_cast<unsigned>(i));
     }
+    // A queue of its own is for a socket that is waited for alone.
+    for (size_t i = 0; i < item_count_; ++i) {
+      const bool socket = items_[i].description->kind == Description::Kind::kSocket;
+      if (item_count_ > 1 || !socket) session_.ReturnQueue(Target(items_[i]));
+    }
   }
   ~Poller() {
     if (session_.failed()) return;
@@ -51,9 +56,6 @@ class Poller {
     Description* description = Lookup(entries_[entry].fd);
     bool ask_kernel = description == nullptr;
     if (description != nullptr) {
-      if (description->kind == Description::Kind::kSocket) {
-        session_.ReturnQueue(*description->socket);
-      }
       items_[item_count_++] = {entry, description, nullptr};
       ask_kernel = description->kind == Description::Kind::kEpoll && description->epoll_has_kernel;
     }
@@ -155,10 +157,11 @@ long Poller::Run(Instant deadline, bool at_once, const sigset_t* mask) {
       // The device may hold what would make us ready.
       polled = true;
       kernel_known = true;
+      const Socket* const only = item_count_ == 1 ? OnlySocket(Target(items_[0])) : nullptr;
       if (at_once) {
-        session_.Poll();
+        session_.Poll(only);
       } else {
-        session_.PollBeforeWait();
+        session_.PollBeforeWait(only);
       }
       continue;
     }

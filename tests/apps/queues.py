@@ -225,4 +225,5 @@ def test(net):
     parent.stop()
 
 
-harness.run(test, multi_queue=True)
+if __name__ == "__main__":
+    harness.run(test, multi_queue=True)

@@ -55,6 +55,31 @@ TEST_F(TapTest, AFlowComesByTheQueueThatItsFramesLeftBy) {
   }
 }
 
+TEST_F(TapTest, FramesInTwoStepsLeaveByTheirQueueOrWhileItIsNotOpenByTheFirst) {
+  ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap multi_queue"));
+  auto tap = OpenTap();
+  ASSERT_TRUE(tap);
+  KernelSide kernel;
+  TestCore core;
+  const auto out = TcpFrame(Family::kIpv4, 100);
+  Frame* frame = core.MakeFrame(out, 14);
+  std::vector<uint8_t> encoded(1664);
+  const size_t size = tap->Encode(*frame, encoded.data(), encoded.size());
+  core->frames.Release(frame);
+  ASSERT_TRUE(tap->TransmitEncoded(4, encoded.data(), size));
+  KernelSide::Seen seen;
+  ASSERT_TRUE(kernel.Receive(out, &seen));
+  for (const unsigned queue : {4u, 7u, 4u}) {
+    ASSERT_TRUE(tap->OpenQueue(queue));
+    ASSERT_TRUE(tap->TransmitEncoded(queue, encoded.data(), size));
+    ASSERT_TRUE(kernel.Receive(out, &seen));
+    ASSERT_GT(kernel.Send(Reversed(out)), 0) << std::strerror(errno);
+    Packet* packet = ReceiveLikeFrom(queue, *tap, *core, Reversed(out));
+    ASSERT_NE(packet, nullptr) << queue;
+    core->packets.Release(packet);
+  }
+}
+
 TEST_F(TapTest, FramesForAQueueThatIsNotOpenLeaveByTheFirst) {
   ASSERT_TRUE(RunCommand("ip tuntap add dev t0 mode tap multi_queue"));
   auto tap = OpenTap();

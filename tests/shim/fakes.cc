@@ -65,7 +65,7 @@ class FakeDevice : public backend::Device {
     memcpy(out, frame.header(), frame.header_length());
     return frame.header_length();
   }
-  bool TransmitEncoded(const uint8_t* bytes, size_t size) override {
+  bool TransmitEncoded(unsigned, const uint8_t* bytes, size_t size) override {
     pthread_mutex_t* lock = &CurrentShared().lock;
     if (pthread_mutex_trylock(lock) == 0) {
       ++Fake().sent_without_lock;
