@@ -45,9 +45,11 @@ class Device {
   virtual Sent Transmit(Core& core, const Frame& frame) = 0;
   // In two steps, for small frames: Encode as Transmit, but into `out`; returns the bytes, or 0:
   // the frame is too large or the wire has no such form. TransmitEncoded then needs no lock of the
-  // caller's and may be called by any thread; false: refused.
+  // caller's and may be called by any thread.
   virtual size_t Encode(const Frame&, uint8_t* /*out*/, size_t /*limit*/) { return 0; }
-  virtual bool TransmitEncoded(unsigned /*queue*/, const uint8_t*, size_t) { return false; }
+  virtual Sent TransmitEncoded(unsigned /*queue*/, const uint8_t*, size_t) {
+    return Sent::kDropped;
+  }
   // Makes the wire notice what Transmit queued (for rings). False: not all of it could be taken;
   // call again as after kBusy.
   virtual bool Kick() { return true; }

@@ -556,25 +556,17 @@ size_t TapDevice::Encode(const Frame& frame, uint8_t* out, size_t limit) {
   return size;
 }
 
-bool TapDevice::TransmitEncoded(unsigned queue, const uint8_t* bytes, size_t size) {
+Device::Sent TapDevice::TransmitEncoded(unsigned queue, const uint8_t* bytes, size_t size) {
   const bool own = queue != 0 && queue <= queues_.count();
   int fd = own ? queues_.descriptor(queue) : fd_.get();
   const iovec entry{const_cast<uint8_t*>(bytes), size};
   long sent;
-  bool waited = false;
-  while ((sent = KernelWritev(fd, &entry, 1)) < 0) {
-    if (sent == -EAGAIN && !waited) {
-      constexpr long kPatience = 10;  // milliseconds, for a queue that is full
-      pollfd room{fd, POLLOUT, 0};
-      SystemCall(SYS_poll, reinterpret_cast<long>(&room), 1, kPatience);
-      waited = true;
-    } else if (sent == -EBADFD && fd != fd_.get()) {
-      fd = fd_.get();
-    } else if (sent != -EINTR) {
-      return false;
-    }
-  }
-  return true;
+  do {
+    sent = KernelWritev(fd, &entry, 1);
+    if (sent == -EBADFD && fd != fd_.get()) sent = KernelWritev(fd = fd_.get(), &entry, 1);
+  } while (sent == -EINTR);
+  if (sent >= 0) return Sent::kDone;
+  return sent == -EAGAIN ? Sent::kBusy : Sent::kDropped;
 }
 
 }  // namespace userstack::backend

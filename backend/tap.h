@@ -35,7 +35,7 @@ class TapDevice : public Device {
   int queue_descriptor(unsigned queue) const override { return queues_.descriptor(queue); }
   Sent Transmit(Core& core, const Frame& frame) override;
   size_t Encode(const Frame& frame, uint8_t* out, size_t limit) override;
-  bool TransmitEncoded(unsigned queue, const uint8_t* bytes, size_t size) override;
+  Sent TransmitEncoded(unsigned queue, const uint8_t* bytes, size_t size) override;
   int wait_descriptor() const override { return fd_.get(); }
   size_t Descriptors(int* out, size_t limit) const override;
   bool gone() const override { return gone_; }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
 #include <new>
 
 #include "shim/internal.h"
@@ -22,6 +23,33 @@ Outbox* OwnOutbox() {
   return t_state.outbox;
 }
 
+// The frame that it was, of small buffers. Null: there are none.
+Frame* FrameOf(Core& core, const Outbox::Entry& entry) {
+  Frame* frame = core.frames.Allocate();
+  if (frame == nullptr) return nullptr;
+  const uint8_t* from = entry.bytes + entry.prefix;
+  frame->begin = 0;
+  frame->end = entry.header;
+  memcpy(frame->storage, from, entry.header);
+  frame->interface = kWireInterface;
+  frame->offload = entry.offload;
+  frame->queue = entry.queue;
+  const uint32_t payload = uint32_t{entry.size} - entry.prefix - entry.header;
+  if (payload == 0) return frame;
+  static_assert(Outbox::kFrameBytes <= kSmallBufferBytes);
+  Buffer* buffer = core.buffers.Allocate(BufferClass::kSmall);
+  if (buffer == nullptr) {
+    core.frames.Release(frame);
+    return nullptr;
+  }
+  memcpy(buffer->bytes, from + entry.header, payload);
+  const bool added = frame->AddSlice(buffer, 0, payload);
+  core.buffers.Release(buffer);
+  if (added) return frame;
+  core.frames.Release(frame);
+  return nullptr;
+}
+
 }  // namespace
 
 bool WritesAfterUnlock(Instant now) {
@@ -34,22 +62,51 @@ bool WritesAfterUnlock(Instant now) {
 bool AddToOutbox(const Frame& frame) {
   Outbox* box = OwnOutbox();
   if (box == nullptr) return false;
-  if (box->count == Outbox::kMost) FlushOutbox();
-  const size_t size = g_local.device->Encode(frame, box->bytes[box->count], Outbox::kFrameBytes);
+  if (box->first + box->count == Outbox::kMost && !FlushOutbox()) return false;
+  Outbox::Entry& entry = box->entries[box->first + box->count];
+  const size_t size = g_local.device->Encode(frame, entry.bytes, Outbox::kFrameBytes);
   if (size == 0) return false;
-  box->queues[box->count] = frame.queue;
-  box->lengths[box->count++] = static_cast<uint32_t>(size);
+  entry.offload = frame.offload;
+  entry.queue = frame.queue;
+  entry.size = static_cast<uint16_t>(size);
+  entry.prefix = static_cast<uint16_t>(size - frame.length());
+  entry.header = frame.header_length();
+  ++box->count;
   return true;
 }
 
-void FlushOutbox() {
+bool FlushOutbox() {
+  Outbox* box = t_state.outbox;
+  if (box == nullptr) return true;
+  for (; box->count > 0; ++box->first, --box->count) {
+    const Outbox::Entry& entry = box->entries[box->first];
+    switch (g_local.device->TransmitEncoded(entry.queue, entry.bytes, entry.size)) {
+      case backend::Device::Sent::kDone:
+        break;
+      case backend::Device::Sent::kBusy:
+        return false;
+      case backend::Device::Sent::kDropped:
+        ++t_state.refused;
+        break;
+    }
+  }
+  box->first = 0;
+  return true;
+}
+
+void ReturnOutbox() {
   Outbox* box = t_state.outbox;
   if (box == nullptr) return;
-  for (unsigned i = 0; i < box->count; ++i) {
-    if (!g_local.device->TransmitEncoded(box->queues[i], box->bytes[i], box->lengths[i]))
+  Stack& stack = *g_shared->stack;
+  for (; box->count > 0; --box->count) {
+    Frame* frame = FrameOf(stack.core(), box->entries[box->first + box->count - 1]);
+    if (frame == nullptr) {
       ++t_state.refused;
+    } else {
+      stack.ReturnFrame(frame);
+    }
   }
-  box->count = 0;
+  box->first = 0;
 }
 
 uint32_t TakeRefused() {

@@ -17,10 +17,17 @@ struct Outbox {
   static constexpr unsigned kMost = 4;
   static constexpr size_t kFrameBytes = 1664;  // what an MTU of 1500 lets through
 
-  uint32_t count = 0;
-  uint32_t lengths[kMost] = {};
-  uint8_t queues[kMost] = {};
-  uint8_t bytes[kMost][kFrameBytes] = {};
+  struct Entry {
+    Offload offload;
+    uint8_t queue = 0;    // of the device
+    uint16_t size = 0;    // of `bytes`, as the device wants them
+    uint16_t prefix = 0;  // of the device's own in front of the frame
+    uint16_t header = 0;  // of the frame
+    uint8_t bytes[kFrameBytes] = {};
+  };
+
+  uint32_t first = 0, count = 0;  // [first, first + count)
+  Entry entries[kMost];
 };
 
 // With the lock: may this session's small frames wait until it let go of it?
@@ -29,9 +36,11 @@ bool WritesAfterUnlock(Instant now);
 // after FlushOutbox.
 bool AddToOutbox(const Frame& frame);
 // With the lock or without it. Frames that the device refuses are dropped, and counted by the next
-// session of this thread (TakeRefused).
-void FlushOutbox();
+// session of this thread (TakeRefused). False: it is full, and what is left stays here.
+bool FlushOutbox();
 uint32_t TakeRefused();
+// With the lock: what is left goes back to the stack, in front of what waits there.
+void ReturnOutbox();
 // In a forked child, whose parent sends them; and at the end of a thread.
 void ForgetOutbox();
 

@@ -338,9 +338,10 @@ void Drain(Instant now, bool all) {
       stack.core().frames.Release(frame);
       continue;
     }
-    FlushOutbox();
-    const backend::Device::Sent result = g_local.device->Transmit(stack.core(), *frame);
-    if (result == backend::Device::Sent::kBusy) {
+    using Sent = backend::Device::Sent;
+    const Sent result =
+        FlushOutbox() ? g_local.device->Transmit(stack.core(), *frame) : Sent::kBusy;
+    if (result == Sent::kBusy) {
       stack.ReturnFrame(frame);
       SetDeviceBusy(true);
       queued = true;
@@ -351,6 +352,16 @@ void Drain(Instant now, bool all) {
     queued = true;
   }
   if (queued && !g_local.device->Kick()) SetDeviceBusy(true);
+}
+
+// The device took no more after the lock was let go: what is left waits in the stack, whose
+// programs are held back meanwhile.
+static void QueueOutbox() {
+  if (!LockShared()) return ForgetOutbox();
+  ReturnOutbox();
+  SetDeviceBusy(true);
+  EnsureDeadlineIsKept();
+  UnlockShared();
 }
 
 bool EnterStack() {
@@ -385,7 +396,8 @@ void LeaveStack() {
     __atomic_store_n(&g_shared->sessions, g_shared->sessions + 1, __ATOMIC_RELAXED);
   }
   UnlockShared();
-  FlushOutbox();
+  if (!FlushOutbox()) [[unlikely]]
+    QueueOutbox();
   wakes.Send();
   std::atomic_signal_fence(std::memory_order_seq_cst);
   t_state.in_session = false;

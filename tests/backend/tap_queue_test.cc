@@ -66,12 +66,12 @@ TEST_F(TapTest, FramesInTwoStepsLeaveByTheirQueueOrWhileItIsNotOpenByTheFirst) {
   std::vector<uint8_t> encoded(1664);
   const size_t size = tap->Encode(*frame, encoded.data(), encoded.size());
   core->frames.Release(frame);
-  ASSERT_TRUE(tap->TransmitEncoded(4, encoded.data(), size));
+  ASSERT_EQ(tap->TransmitEncoded(4, encoded.data(), size), Device::Sent::kDone);
   KernelSide::Seen seen;
   ASSERT_TRUE(kernel.Receive(out, &seen));
   for (const unsigned queue : {4u, 7u, 4u}) {
     ASSERT_TRUE(tap->OpenQueue(queue));
-    ASSERT_TRUE(tap->TransmitEncoded(queue, encoded.data(), size));
+    ASSERT_EQ(tap->TransmitEncoded(queue, encoded.data(), size), Device::Sent::kDone);
     ASSERT_TRUE(kernel.Receive(out, &seen));
     ASSERT_GT(kernel.Send(Reversed(out)), 0) << std::strerror(errno);
     Packet* packet = ReceiveLikeFrom(queue, *tap, *core, Reversed(out));

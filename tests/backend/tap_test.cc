@@ -149,13 +149,13 @@ TEST_F(TapTest, EncodedFramesArriveAsTransmittedOnesDo) {
   EXPECT_EQ(tap->Encode(*frame, encoded.data(), size - 1), 0u);
   core->frames.Release(frame);
   ASSERT_GT(size, out.size());
-  ASSERT_TRUE(tap->TransmitEncoded(0, encoded.data(), size));
+  ASSERT_EQ(tap->TransmitEncoded(0, encoded.data(), size), Device::Sent::kDone);
   KernelSide::Seen seen;
   ASSERT_TRUE(kernel.Receive(out, &seen));
   EXPECT_EQ(seen.bytes, out);
   EXPECT_EQ(seen.offload.segment_size, 400);
   ASSERT_TRUE(RunCommand("ip link set t0 down"));
-  EXPECT_FALSE(tap->TransmitEncoded(0, encoded.data(), size));
+  EXPECT_EQ(tap->TransmitEncoded(0, encoded.data(), size), Device::Sent::kDropped);
 }
 
 TEST_F(TapTest, TcpSegmentsOf64KiBComeFromTheKernelWhole) {

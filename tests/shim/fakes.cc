@@ -53,28 +53,29 @@ class FakeDevice : public backend::Device {
     return count;
   }
   Sent Transmit(Core&, const Frame& frame) override {
-    sockaddr_un address;
-    const socklen_t length = Address(name_, "wire", &address);
-    const ssize_t n = sendto(fd_, frame.header(), frame.header_length(), MSG_DONTWAIT,
-                             reinterpret_cast<sockaddr*>(&address), length);
-    if (n >= 0) return Sent::kDone;
-    return errno == EAGAIN ? Sent::kBusy : Sent::kDropped;
+    uint8_t bytes[kPrefix + 1024];
+    return Send(bytes, Encode(frame, bytes, sizeof(bytes)));
   }
   size_t Encode(const Frame& frame, uint8_t* out, size_t limit) override {
-    if (frame.header_length() > limit) return 0;
+    const size_t size = kPrefix + frame.length();
+    if (size > limit) return 0;
+    memset(out, '#', kPrefix);
+    out += kPrefix;
     memcpy(out, frame.header(), frame.header_length());
-    return frame.header_length();
+    out += frame.header_length();
+    for (unsigned i = 0; i < frame.slice_count; ++i) {
+      memcpy(out, frame.slices[i].data(), frame.slices[i].length);
+      out += frame.slices[i].length;
+    }
+    return size;
   }
-  bool TransmitEncoded(unsigned, const uint8_t* bytes, size_t size) override {
+  Sent TransmitEncoded(unsigned, const uint8_t* bytes, size_t size) override {
     pthread_mutex_t* lock = &CurrentShared().lock;
     if (pthread_mutex_trylock(lock) == 0) {
       ++Fake().sent_without_lock;
       pthread_mutex_unlock(lock);
     }
-    sockaddr_un address;
-    const socklen_t length = Address(name_, "wire", &address);
-    return sendto(fd_, bytes, size, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&address), length) >=
-           0;
+    return Send(bytes, size);
   }
   int wait_descriptor() const override { return fd_; }
   size_t Descriptors(int* out, size_t) const override {
@@ -83,6 +84,19 @@ class FakeDevice : public backend::Device {
   }
 
  private:
+  // Of the device's own, in front of a frame, and not on the wire.
+  static constexpr size_t kPrefix = 12;
+
+  Sent Send(const uint8_t* bytes, size_t size) {
+    if (Fake().device_full) return Sent::kBusy;
+    sockaddr_un address;
+    const socklen_t length = Address(name_, "wire", &address);
+    const ssize_t n = sendto(fd_, bytes + kPrefix, size - kPrefix, MSG_DONTWAIT,
+                             reinterpret_cast<sockaddr*>(&address), length);
+    if (n >= 0) return Sent::kDone;
+    return errno == EAGAIN ? Sent::kBusy : Sent::kDropped;
+  }
+
   std::string name_;
   int fd_;
   DeviceCapabilities capabilities_;
@@ -96,8 +110,16 @@ FakeState& Fake() {
 }
 
 void QueueFrame(const std::string& bytes) {
-  Frame* frame = CurrentShared().stack->core().frames.Allocate();
-  memcpy(frame->Append(static_cast<uint16_t>(bytes.size())), bytes.data(), bytes.size());
+  Core& core = CurrentShared().stack->core();
+  Frame* frame = core.frames.Allocate();
+  const size_t header = std::min<size_t>(bytes.size(), 66);
+  memcpy(frame->Append(static_cast<uint16_t>(header)), bytes.data(), header);
+  if (const size_t rest = bytes.size() - header; rest > 0) {
+    Buffer* buffer = core.buffers.Allocate(BufferClass::kSmall);
+    memcpy(buffer->bytes, bytes.data() + header, rest);
+    if (!frame->AddSlice(buffer, 0, static_cast<uint32_t>(rest))) abort();
+    core.buffers.Release(buffer);
+  }
   Fake().output.PushBack(frame);
 }
 

@@ -31,6 +31,7 @@ struct FakeState {
   uint64_t timer_fired = 0;
   uint64_t destroyed = 0;
   uint64_t sent_without_lock = 0;
+  bool device_full = false;
   bool unfinished = false;
   bool unfinished_time_wait = false;
   bool torn = false;   // CheckInvariants fails
@@ -41,7 +42,7 @@ struct FakeState {
 
 // Only when attached.
 FakeState& Fake();
-// Queues a frame for the device; with the lock.
+// Queues a frame for the device, in which what is beyond its first bytes is a slice; with the lock.
 void QueueFrame(const std::string& bytes);
 // Publishes an event on a channel; with the lock.
 void Signal(unsigned channel);

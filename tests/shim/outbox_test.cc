@@ -75,6 +75,41 @@ TEST(Outbox, MoreThanItHoldsLeavesInOrderToo) {
   EXPECT_EQ(child.Wait(), 0);
 }
 
+// Fills the outbox while the device takes nothing; all of it arrives later, in order.
+void ExpectNothingIsLost(int frames) {
+  const std::string name = DeviceName();
+  Child child([&] {
+    AttachTo(name);
+    Wire wire(name);
+    {
+      Session session;
+      CurrentShared().contended_at = MonotonicNow().nanoseconds;
+      Fake().device_full = true;
+      for (int i = 0; i < frames; ++i) QueueFrame(Numbered(i, i % 2 == 0 ? 60 : 200));
+    }
+    EXPECT_TRUE(CurrentShared().device_busy);
+    EXPECT_EQ(wire.Receive(0), "");
+    {
+      Session session;
+      EXPECT_EQ(CurrentShared().stack->core().frames.live(), static_cast<uint32_t>(frames));
+      Fake().device_full = false;
+    }
+    for (int i = 0; i < frames; ++i) {
+      EXPECT_EQ(wire.Receive(kWireMilliseconds), Numbered(i, i % 2 == 0 ? 60 : 200));
+    }
+    Session session;
+    EXPECT_FALSE(CurrentShared().device_busy);
+    EXPECT_EQ(CurrentShared().stack->core().frames.live(), 0u);
+    EXPECT_EQ(CurrentShared().stack->core().counters.Get(Counter::kDeviceOutRefused), 0u);
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST(Outbox, WhatAFullDeviceDoesNotTakeWaitsInTheStack) { ExpectNothingIsLost(3); }
+
+TEST(Outbox, WhatAFullDeviceDoesNotTakeWaitsInTheStackWhenThereIsMore) { ExpectNothingIsLost(9); }
+
 bool SleepsOnFutex(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/syscall");
   long number = -1;
