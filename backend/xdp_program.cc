@@ -1,4 +1,4 @@
-// XdpProgram: assembled here, because sixty instructions need neither a compiler nor a loader.
+// XdpProgram: assembled here, because a hundred instructions need neither a compiler nor a loader.
 #include "backend/xdp_program.h"
 
 #include <linux/if_link.h>

@@ -12,7 +12,7 @@ import tempfile
 
 import compare_net
 import measure
-from compare_work import Application, Failure
+from compare_work import Application, Failure, wrk
 
 NOBODY = "65534"  # PostgreSQL refuses to be root
 CLIENTS = {1: 1, 8: 2}  # connections: pgbench's threads
@@ -133,16 +133,8 @@ def prefork(size):
                 file.write(APACHE.format(directory, link.server.address))
             # Its parent ends its whole process group, which would be ours.
             command = ["setsid", "apache2", "-f", directory + "/conf", "-DFOREGROUND"]
-            seconds = max(round(options.seconds), 1)
             with Application(link, command, 8080) as server:
-                out, busy = server.client(
-                    ["wrk", "-t", "1", "-c", "16", "-d", str(seconds),
-                     f"http://{link.server.address}:8080/file"], seconds)
+                return wrk(server, 16, link, options)
         finally:
             shutil.rmtree(directory)
-        rate = re.search(r"Requests/sec: +([0-9.]+)", out)
-        count = re.search(r"([0-9]+) requests in", out)
-        if not rate or not count or "Non-2xx" in out or float(rate[1]) == 0:
-            raise Failure(f"wrk: {out[-300:]}")
-        return {"rate": float(rate[1]), "cpu": busy * 1e6 / int(count[1])}
     return work

@@ -281,6 +281,18 @@ http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
 """
 
 
+def wrk(server, connections, link, options):
+    """Requests for the server's /file, and what a request costs."""
+    seconds = max(round(options.seconds), 1)
+    out, busy = server.client(["wrk", "-t", "1", "-c", str(connections), "-d", str(seconds),
+                               f"http://{link.server.address}:8080/file"], seconds)
+    rate = re.search(r"Requests/sec: +([0-9.]+)", out)
+    count = re.search(r"([0-9]+) requests in", out)
+    if not rate or not count or "Non-2xx" in out or float(rate[1]) == 0:
+        raise Failure(f"wrk: {out[-300:]}")
+    return {"rate": float(rate[1]), "cpu": busy * 1e6 / int(count[1])}
+
+
 def nginx(size):
     def work(link, options):
         directory = tempfile.mkdtemp(prefix="bench-nginx-")
@@ -292,17 +304,9 @@ def nginx(size):
                 file.write(NGINX.format(directory, link.server.address))
             server = ["nginx", "-e", directory + "/error.log", "-c", directory + "/conf"]
             with Application(link, server, 8080) as running_server:
-                seconds = max(round(options.seconds), 1)
-                out, busy = running_server.client(
-                    ["wrk", "-t", "1", "-c", "50", "-d", str(seconds),
-                     f"http://{link.server.address}:8080/file"], seconds)
+                return wrk(running_server, 50, link, options)
         finally:
             shutil.rmtree(directory)
-        rate = re.search(r"Requests/sec: +([0-9.]+)", out)
-        count = re.search(r"([0-9]+) requests in", out)
-        if not rate or not count or "Non-2xx" in out or float(rate[1]) == 0:
-            raise Failure(f"wrk: {out[-300:]}")
-        return {"rate": float(rate[1]), "cpu": busy * 1e6 / int(count[1])}
     return work
 
 

@@ -70,7 +70,7 @@ void IgnoreSignals() {
 
 [[noreturn]] void Succeed() {
   RawSyscall(SYS_setsid);
-  RawSyscall(SYS_prctl, PR_SET_NAME, Word("userstack-linger"));
+  RawSyscall(SYS_prctl, PR_SET_NAME, Word("userstack-close"));
   RawSyscall(SYS_chdir, Word("/"));
   CloseAllButInternal(false);
   Log(LogLevel::kDebug, "finishing what the program left");

@@ -30,7 +30,7 @@ def successor():
     """Is there a process that finishes what a program left?"""
     for path in glob.glob("/proc/[0-9]*/comm"):
         with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
-            if file.read().startswith("userstack-linge"):
+            if file.read().startswith("userstack-close"):
                 return True
     return False
 
