@@ -134,5 +134,20 @@ TEST_F(HeldReply, OfAConnectionThatIsGivenUpIsForgotten) {
   a().stack->Mend(&examined, now());
 }
 
+TEST_F(HeldReply, OfAConnectionThatThePeerResetsIsForgotten) {
+  const linger value{1, 0};
+  ASSERT_EQ(SetBytes(client_, SOL_SOCKET, SO_LINGER, &value, sizeof value), 0);
+  Reply();
+  Close(&client_);
+  Frame* reset = b().stack->NextFrame(kWireInterface);
+  ASSERT_NE(reset, nullptr);
+  Packet* packet =
+      testing::Deliver(a().stack->core(), testing::Serialize(*reset), kWireInterface, now(), {});
+  b().stack->core().frames.Release(reset);
+  a().stack->Input(&packet, 1, now());
+  Close(&server_);
+  EXPECT_FALSE(a().stack->HoldsReply());
+}
+
 }  // namespace
 }  // namespace userstack

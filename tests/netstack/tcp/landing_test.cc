@@ -204,6 +204,59 @@ TEST_F(LandingTest, TheEndOfTheStreamMayComeWithTheTextThatLands) {
   EXPECT_EQ(GoOn(), 0);
 }
 
+TEST_F(LandingTest, TextBehindAHoleDoesNotLand) {
+  Run();
+  Seg ahead = Peer(kTcpAck, "ahead");
+  ahead.sequence += 100;
+  In(ahead);
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TextBeforeAnUrgentMarkDoesNotLand) {
+  Run();
+  Seg segment = Peer(kTcpAck | kTcpUrgent, "x");
+  segment.urgent = 100;
+  In(segment);
+  peer_next_ += 1;
+  (void)Read(socket_);
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TextBeforeAKnownEndDoesNotLand) {
+  Run();
+  Seg end = Peer(kTcpAck | kTcpFin);
+  end.sequence += 100;
+  In(end);
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, TextOfWhichOneByteIsNotEnoughDoesNotLand) {
+  Run();
+  tcp().options(*socket_->connection).receive_low_water = 2;
+  Wait();
+  EXPECT_FALSE(landing().IsOpen());
+}
+
+TEST_F(LandingTest, AFragmentIsNotForetold) {
+  Run();
+  Wait();
+  ASSERT_TRUE(landing().IsOpen());
+  uint8_t bytes[Landing::kMaxHeaders + 1];
+  std::copy_n(landing().header, Landing::kMaxHeaders, bytes);
+  Store32(bytes + landing().sequence_at, landing().sequence);
+  const uint32_t length = landing().header_length + 1;
+  constexpr uint32_t kFlags = 14 + 6;
+  bytes[kFlags] = 0x40;  // DF
+  EXPECT_TRUE(landing().Foretells(bytes, length));
+  bytes[kFlags] = 0x20;  // MF
+  EXPECT_FALSE(landing().Foretells(bytes, length));
+  bytes[kFlags] = 0x01;  // an offset
+  EXPECT_FALSE(landing().Foretells(bytes, length));
+}
+
 struct Change {
   const char* what;
   void (*apply)(Seg& s);
