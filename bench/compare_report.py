@@ -135,8 +135,9 @@ def print_goals(results):
 
 def print_around(results):
     """What the table needs to be believed: machine, length, libraries, disturbance, what is missing."""
-    apart = " --apart" * any(session["apart"] for session in results["sessions"])
-    print(f"any row again: bench/compare{apart} --only ROW[/ARM] --rounds N --seconds S")
+    asked = "".join(f" --{name}" for name in ("apart", "pages")
+                    if any(session[name] for session in results["sessions"]))
+    print(f"any row again: bench/compare{asked} --only ROW[/ARM] --rounds N --seconds S")
     for machine in sorted({session["machine"] for session in results["sessions"]}):
         print(f"machine: {machine}")
     for index, session in enumerate(results["sessions"]):
