@@ -1,7 +1,7 @@
-// ReplyEstimate: whether what a thread writes is usually the last of its connection, closed within
-// microseconds (a server that answers one request and closes). Then the reply may wait for the FIN:
-// one segment instead of two. One write that is not followed so by its close ends the belief, and
-// it takes several to gain it again.
+// ReplyEstimate: whether what a thread writes is usually the last of its connection, closed or shut
+// down within microseconds (a server that answers one request and closes). Then the reply may wait
+// for the FIN: one segment instead of two. One write that is not followed so by its close ends the
+// belief, and it takes several to gain it again.
 //
 // Owner: the thread.
 #pragma once

@@ -93,8 +93,27 @@ void Rearm(Watch& watch, WakeList& wakes) {
   if (Happened(watch, wakes) != 0 && !watch.ready_node.linked()) QueueReady(watch, wakes);
 }
 
+namespace {
+
+// A call that was woken in place of others ends without having taken what it was woken for: then
+// the next of them is to see it.
+void PassOn(const Watch& watch, WakeList& wakes) {
+  const bool of_call = watch.descriptor < 0 && (watch.flags & kWatchExclusive) != 0;
+  if (!of_call || !watch.ready_node.linked()) return;
+  List<Watch, &Watch::target_node>& others = watch.target->watches;
+  for (Watch* other = others.front(); other != nullptr; other = others.Next(other)) {
+    const bool waits = (other->flags & kWatchExclusive) != 0 && HasSleeper(*other->set);
+    if (other == &watch || !waits || Happened(*other, wakes) == 0) continue;
+    QueueReady(*other, wakes);
+    return;
+  }
+}
+
+}  // namespace
+
 void Detach(Watch& watch, WakeList& wakes) {
   if (!watch.set_node.linked()) return;
+  PassOn(watch, wakes);
   watch.target_node.Unlink();
   watch.ready_node.Unlink();
   watch.set_node.Unlink();

@@ -107,7 +107,8 @@ void Attach(Watch& watch, WakeList& wakes);
 // After a change of interest, flags or data (EPOLL_CTL_MOD): re-evaluates and re-arms edge and
 // one-shot.
 void Rearm(Watch& watch, WakeList& wakes);
-// Takes `watch` off every list. A no-op when it is not attached.
+// Takes `watch` off every list. A no-op when it is not attached. An exclusive one of a call
+// (descriptor -1) that is ready still passes that on to the next exclusive one that is slept on.
 void Detach(Watch& watch, WakeList& wakes);
 
 // Begins a harvest: Harvest then gives each watch once at the most, and nullptr when only watches

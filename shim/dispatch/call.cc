@@ -45,7 +45,7 @@ long SocketCall::Block(EventMask interest, Instant deadline) {
     watch_->target = &socket().pollable;
     watch_->set = &CurrentSleeper().own_set;
     watch_->interest = interest;
-    watch_->flags = kWatchEdge;
+    watch_->flags = exclusive_ ? kWatchEdge | kWatchExclusive : kWatchEdge;
     Attach(*watch_, session_.core().wakes);
   }
   watch_->ready_node.Unlink();

@@ -42,6 +42,12 @@ class SocketCall {
   // program that reads until EAGAIN and then waits loses nothing by the answer of some microseconds
   // ago; one that asks the same socket again gets a look each time.
   bool OughtToLook();
+  // Of the threads that Block so for one event, one is woken (Linux: inet_csk_wait_for_connect).
+  void WaitExclusively() { exclusive_ = true; }
+  // The call has taken what it was woken for: nobody else has to be woken for that.
+  void TookEvent() {
+    if (watch_ != nullptr) watch_->ready_node.Unlink();
+  }
   // Sleeps until something of `interest` happens. 0: look again; -ETIME: the deadline has passed;
   // -EINTR: a handler ran (the caller decides about restarting); -ENOMEM; -ENETDOWN.
   long Block(EventMask interest, Instant deadline);
@@ -51,6 +57,7 @@ class SocketCall {
   Description* description_ = nullptr;
   Watch* watch_ = nullptr;
   long status_ = 0;
+  bool exclusive_ = false;
 };
 
 // Repeats `attempt` until it returns something else than -EAGAIN, as a blocking socket call does.

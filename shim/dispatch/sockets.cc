@@ -61,10 +61,12 @@ long TryAccept(SocketCall& call, int flags, Socket** accepted) {
 long Accept(int fd, sockaddr* address, socklen_t* length, int flags) {
   SocketCall call(fd);
   if (call.status() != 0) return call.status();
+  call.WaitExclusively();
   Socket* accepted = nullptr;
   const Description& listener = call.description();
   const long result = Repeat(call, kWaitReadable, listener.nonblocking, listener.receive_timeout,
                              [&] { return TryAccept(call, flags, &accepted); });
+  if (result >= 0 && !call.session().failed()) call.TookEvent();
   if (result < 0 || address == nullptr) return result;
   const Status named = call.stack().PeerName(*accepted, address, length);
   // Linux: a connection that was reset in the queue is still handed out, without an address.
@@ -182,7 +184,10 @@ long sys_connect(int fd, const sockaddr* address, socklen_t length) {
 long sys_shutdown(int fd, int how) {
   if (IsOurs(fd)) {
     SocketCall call(fd);
-    if (call.status() == 0) return -call.stack().Shutdown(call.socket(), how, call.now()).error();
+    if (call.status() == 0) {
+      if (how == SHUT_WR) call.session().NoteClose(call.description());
+      return -call.stack().Shutdown(call.socket(), how, call.now()).error();
+    }
     if (call.status() != kNotOurs) return call.status();
   }
   return RawSyscall(SYS_shutdown, fd, how);

@@ -119,6 +119,27 @@ TEST_F(ReadyTest, ExclusiveWatchesWakeOneSetThatSleeps) {
   EXPECT_EQ(Take(&third), 0u);
 }
 
+TEST_F(ReadyTest, AnExclusiveCallThatEndsWithoutItsEventPassesThatOn) {
+  WatchSet second, third;
+  Watch in_second, in_third;
+  Waiter a, b, c;
+  Add(&watch_, &set_, &target_, kEventIn, kWatchExclusive | kWatchEdge);
+  Add(&in_second, &second, &target_, kEventIn, kWatchExclusive | kWatchEdge);
+  Add(&in_third, &third, &target_, kEventIn, kWatchExclusive | kWatchEdge);
+  Sleep(&a, &set_);
+  Sleep(&b, &second);
+  Sleep(&c, &third);
+  Happen(&target_, kEventIn);
+  EXPECT_TRUE(Woken(&a));
+  EXPECT_TRUE(wakes_.empty());
+  Detach(watch_, wakes_);  // its process was killed, say
+  EXPECT_TRUE(Woken(&b));
+  EXPECT_TRUE(wakes_.empty());
+  in_second.ready_node.Unlink();  // this one took it
+  Detach(in_second, wakes_);
+  EXPECT_TRUE(wakes_.empty());
+}
+
 TEST_F(ReadyTest, DetachForgetsTheEvent) {
   Add(&watch_, &set_, &target_, kEventIn);
   Happen(&target_, kEventIn);
