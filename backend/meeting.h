@@ -34,8 +34,11 @@ struct Reply {
 // with different ones want the same device.
 socklen_t MeetingAddress(long user, const char* device, sockaddr_un* address);
 
-// True when the programs of `user` that hold the device have ended and what finishes their
-// connections gives way, having been asked. It takes a moment.
-bool HolderGivesWay(long user, const std::string& device);
+// kGivesWay: the programs have ended, and what finishes their connections ends too, having been
+// asked. It takes a moment.
+enum class Holder : uint8_t { kNone, kGivesWay, kStays };
+
+// Asks who holds the device among the programs of `user`.
+Holder AskHolder(long user, const std::string& device);
 
 }  // namespace userstack::backend

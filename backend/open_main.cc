@@ -127,16 +127,27 @@ bool DropPrivilege(const Request& request) {
          prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
-// What finishes the connections of programs that have ended gives way, when it is asked.
+OpenedDevice OpenUnlessHeld(const Request& request, const DeviceOptions& options, Holder holder) {
+  if (holder != Holder::kStays) return OpenDevice(request.device, options);
+  return {.error = "USERSTACK_DEV=" + request.device +
+                   ": the device is busy: programs of this user have their stack on it; what is to "
+                   "share a stack is started by one userstack-open"};
+}
+
+// What finishes the connections of programs that have ended gives way, when it is asked. It is
+// asked first: a TAP of several queues can be opened beside whoever has it, and the kernel then
+// gives each a part of the connections that come.
 OpenedDevice OpenWhenFree(const Request& request, const DeviceOptions& options) {
   int refusals = 0;
   for (int attempt = 0;; ++attempt) {
-    OpenedDevice opened = OpenDevice(request.device, options);
-    const bool busy = opened.device == nullptr && opened.error.find("busy") != std::string::npos;
-    if (!busy || attempt == kBusyAttempts) return opened;
+    const Holder holder = AskHolder(request.user, request.device);
     const bool gives_way =
-        HolderGivesWay(request.user, request.device) || HolderGivesWay(0, request.device);
-    if (!gives_way && ++refusals == kAttemptsAfterRefusal) return opened;
+        holder == Holder::kGivesWay || AskHolder(0, request.device) == Holder::kGivesWay;
+    if (!gives_way || attempt >= kBusyAttempts) {
+      OpenedDevice opened = OpenUnlessHeld(request, options, holder);
+      const bool busy = opened.device == nullptr && opened.error.find("busy") != std::string::npos;
+      if (!busy || ++refusals == kAttemptsAfterRefusal) return opened;
+    }
     usleep(kBetweenAttempts);
   }
 }

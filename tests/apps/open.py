@@ -2,6 +2,7 @@
 """userstack-open: an unprivileged program gets TAP and AF_XDP devices from one with privilege."""
 import os
 import signal
+import socket
 import subprocess
 
 import harness
@@ -63,6 +64,46 @@ def after_another(net, device):
               "s.shutdown(socket.SHUT_WR)\nassert s.recv(1) == b''" % KERNEL4).expect(0)
 
 
+# Answers 16 connections and closes each first: they stay in TIME-WAIT.
+SERVER = """
+import socket
+listener = socket.create_server(('%s', 8001), backlog=16)
+for _ in range(16):
+    connection, _ = listener.accept()
+    connection.sendall(b'here')
+    connection.shutdown(socket.SHUT_WR)
+    assert connection.recv(1) == b''
+"""
+
+
+def answered():
+    try:
+        with socket.create_connection((STACK4, 8001), timeout=5) as connection:
+            return connection.recv(4) == b"here"
+    except OSError:
+        return False
+
+
+def of_several_queues(net):
+    """Such a TAP could be opened beside its holder, and each would get a part of the connections."""
+    if net.xdp:
+        return
+    harness.ip("link del us0", "tuntap add mode tap multi_queue name us0")
+    net.configure("us0", 1)
+    for _ in range(3):
+        server = start(net, "tap:us0", "/usr/bin/python3", "-c", SERVER % STACK4)
+        harness.eventually(answered, "an answer")
+        for _ in range(15):
+            check(answered(), "one of many connections was not answered")
+        equal(server.wait(), 0, "status of the server")
+    server = start(net, "tap:us0", "/usr/bin/python3", "-m", "http.server", "--bind", STACK4, "8000")
+    harness.wait_port(8000, STACK4, server)
+    beside = start(net, "tap:us0", "true")
+    equal(beside.wait(), 125, "status beside a program that stays")
+    check("device is busy" in beside.errors(), beside.errors())
+    server.stop(signal.SIGKILL)
+
+
 def refusals(net, device):
     wrong = device[:4] + "nothing9" if device.startswith("xdp:") else "tap:lo"
     program = start(net, wrong, "true")
@@ -99,6 +140,7 @@ def test(net):
     after_another(net, device)
     serving(net, device)
     refusals(net, device)
+    of_several_queues(net)
 
 
 harness.run(test)
