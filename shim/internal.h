@@ -37,7 +37,8 @@ struct Local {
   int listener_descriptor = -1;  // rendezvous
   int ringer_descriptor = -1;    // sends to doorbells
   std::atomic<bool> pump_started{false};
-  bool exited = false;  // ProcessExit has run
+  std::atomic<uint32_t> pump_apart{0};  // futex: it has left the program's descriptors
+  bool exited = false;                  // ProcessExit has run
   // A page that is zero in a forked child: tells of a fork that no hook saw.
   std::atomic<uint32_t>* fork_mark = nullptr;
 };

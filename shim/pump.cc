@@ -11,6 +11,7 @@
 // (StopAttending). A program that does nothing therefore costs nothing, and an active one a
 // thousand short wake-ups a second at most.
 #include <dlfcn.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -387,6 +388,8 @@ void* PumpMain(void*) {
   RawSyscall(SYS_prctl, PR_SET_TIMERSLACK, kTimerSlack);
   // A program counts on getting the lowest free number; the pump opens things at any time.
   t_state.own_files = CloseAllButInternal(true);
+  g_local.pump_apart.store(1);
+  RawSyscall(SYS_futex, Word(&g_local.pump_apart), FUTEX_WAKE_PRIVATE, 1);
   Serve(false, Instant::Never());
   CountPump(1);  // glibc counts it out when it ends
   return nullptr;
@@ -394,8 +397,17 @@ void* PumpMain(void*) {
 
 }  // namespace
 
+// The kernel copies the table of descriptors before it closes what is not ours in the copy. What
+// the program closed meanwhile would stay open: a port bound, a pipe without its end.
+static void AwaitPumpApart() {
+  constexpr timespec kPatience{1, 0};  // a thread that does not get to run is not waited for longer
+  if (g_local.pump_apart.load() != 0) return;
+  RawSyscall(SYS_futex, Word(&g_local.pump_apart), FUTEX_WAIT_PRIVATE, 0, Word(&kPatience));
+}
+
 void EnsurePump() {
   if (g_local.pump_started.exchange(true)) return;
+  g_local.pump_apart.store(0);
   // Signals are for the program's threads. glibc keeps its own two out of the set.
   sigset_t all;
   sigset_t saved;
@@ -408,7 +420,10 @@ void EnsurePump() {
   pthread_t thread;
   const int error = pthread_create(&thread, &attributes, PumpMain, nullptr);
   pthread_attr_destroy(&attributes);
-  if (error == 0) CountPump(-1);
+  if (error == 0) {
+    CountPump(-1);
+    AwaitPumpApart();
+  }
   pthread_sigmask(SIG_SETMASK, &saved, nullptr);
   if (error != 0) {
     Log(LogLevel::kWarn,
