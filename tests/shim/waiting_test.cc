@@ -85,7 +85,7 @@ TEST(Waiting, WhatIsKeptForMoreToFollowGoesOutThoughNothingFollows) {
 TEST(Waiting, WhatIsKeptWithinOneCallGoesOutWithItsEnd) {
   const std::string name = DeviceName();
   Child child([&] {
-    AttachTo(name);
+    AttachWithoutPump(name);
     Wire wire(name);
     {
       Session session;
