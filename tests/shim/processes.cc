@@ -74,6 +74,7 @@ static void AwaitIdlePump() {
     usleep(1000);
   }
   fprintf(stderr, "the pump does not come to rest\n");
+  _exit(kFailed);
 }
 
 static void Configure(const std::string& name, const std::string& extra) {
