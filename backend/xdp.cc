@@ -130,7 +130,7 @@ void XdpDevice::BeforeSleep() {
   }
 }
 
-size_t XdpDevice::ReceiveFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit) {
+size_t XdpDevice::TakeFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit) {
   const uint32_t begin = queue.shared->taken;
   const uint32_t available = queue.receive.LoadProducer() - begin;
   const uint64_t umem_bytes = uint64_t{kXdpRingEntries} * 2 * queue_count_ * shared_->frame_bytes;
@@ -172,7 +172,7 @@ size_t XdpDevice::Receive(Core& core, Packet** packets, size_t limit, uint16_t i
   for (unsigned i = 0; i < queue_count_ && taken < limit; ++i) {
     XdpQueue& queue = queues_[(next_queue_ + i) % queue_count_];
     queue.FinishIntents();
-    taken += ReceiveFrom(queue, core, packets + taken, limit - taken);
+    taken += TakeFrom(queue, core, packets + taken, limit - taken);
     // Only zero-copy drivers set this: they wait for frames.
     if (queue.fill.NeedsWakeup()) {
       SystemCall(SYS_recvfrom, queue.descriptor, 0, 0, MSG_DONTWAIT, 0, 0);

@@ -55,7 +55,7 @@ class XdpDevice : public Device {
   long MapUmem(size_t queues, uint32_t frame_bytes);
   long MapQueues();
   void SetCapabilities();
-  size_t ReceiveFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit);
+  size_t TakeFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit);
   Packet* TakePacket(Core& core, const XdpQueue& queue, uint32_t cursor, uint32_t pieces,
                      uint32_t length) const;
   void LearnWhetherGone();

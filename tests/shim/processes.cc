@@ -69,7 +69,11 @@ std::string DeviceName() {
 // What its first turns send would come between what a test sends.
 static void AwaitIdlePump() {
   for (int i = 0; i < 5000; ++i) {
-    const PumpState state = __atomic_load_n(&CurrentShared().pump_state, __ATOMIC_RELAXED);
+    PumpState state;
+    {
+      const Session session;
+      state = CurrentShared().pump_state;
+    }
     if (state == PumpState::kParked || state == PumpState::kAttending) return;
     usleep(1000);
   }
