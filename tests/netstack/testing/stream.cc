@@ -90,9 +90,7 @@ void StreamSide::Connect(Host& host, Family family, const Endpoint& remote,
   TryConnect();
 }
 
-void StreamSide::ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote,
-                                StreamSide* other) {
-  crossed_ = other;
+void StreamSide::ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote) {
   crossed_port_ = port;
   Connect(host, family, remote);
 }
@@ -116,22 +114,26 @@ void StreamSide::TryConnect() {
 
 bool StreamSide::RetryConnect(int error) {
   const bool crossed = crossed_port_ != 0;
-  // To meet takes luck where the delay is short beside the pauses.
-  const int most = crossed ? 10 * kConnectAttempts : kConnectAttempts;
-  if (!(initiator_ || crossed) || connected_ || attempts_ >= most) return false;
+  if (!(initiator_ || crossed) || connected_ || attempts_ >= kConnectAttempts) return false;
   if (error != EHOSTUNREACH && error != ETIMEDOUT && !(crossed && error == ECONNREFUSED)) {
     return false;
   }
   // The other end is established already: this one gave up in SYN-RECEIVED, and its next SYN, from
   // the same port, resets it (RFC 9293 3.5.1, 3.10.7.4).
-  if (crossed && crossed_->connected_) may_fail_ = crossed_->may_fail_ = true;
+  if (crossed && other_->connected_) may_fail_ = other_->may_fail_ = true;
   if (socket_ != nullptr) host_->Close(socket_);
   socket_ = nullptr;
-  // Two that meet may not keep missing each other.
-  const Duration pause =
-      Duration::Milliseconds(1000 + (crossed ? static_cast<int64_t>(random_.Below(1000)) : 0));
-  network_->StartTimer(*host_, this, kConnectTimer, network_->now() + pause);
+  network_->StartTimer(*host_, this, kConnectTimer, NextAttempt());
   return true;
+}
+
+// Two that are to meet within a round trip, which may be microseconds, need an appointment: even
+// seconds.
+Instant StreamSide::NextAttempt() const {
+  const Instant next = network_->now() + Duration::Seconds(1);
+  if (crossed_port_ == 0) return next;
+  const int64_t slot = Duration::Seconds(2).nanoseconds;
+  return Instant{(next.nanoseconds + slot - 1) / slot * slot};
 }
 
 void StreamSide::Take(SimSocket* socket) {
@@ -357,6 +359,7 @@ void StreamSide::CloseIfDone() {
 
 void StreamSide::Close() {
   closed_ = true;
+  given_up_at_close_ = host_->core().counters.Get(Counter::kTcpAbortOnTimeout);
   network_->NoteProgress();
   host_->Close(socket_);
   socket_ = nullptr;
@@ -369,8 +372,17 @@ void StreamSide::Abandon() {
   socket_ = nullptr;
 }
 
+// The other end was closed, and its host sent the last bytes and the FIN in vain until it gave up
+// (Linux: tcp_orphan_retries). A keepalive learns of that by a reset, or by silence.
+bool StreamSide::OtherGaveUp() const {
+  if (!other_->closed_ || other_->error_ != 0 || other_->host_ == nullptr) return false;
+  const Counters& counters = other_->host_->core().counters;
+  return counters.Get(Counter::kTcpAbortOnTimeout) > other_->given_up_at_close_;
+}
+
 void StreamSide::Fail(int error) {
   if (RetryConnect(error)) return;
+  if (OtherGaveUp()) may_fail_ = other_->may_fail_ = true;
   error_ = error;
   closed_ = true;
   if (!may_fail_) Violate("unexpected error");
@@ -464,6 +476,8 @@ StreamPair MakePair(Network& network, const StreamPlan& plan, const std::string&
                                                     plan.may_fail, name + " client");
   pair.server = &network.AddApplication<StreamSide>(&network, plan.server, plan.client, false,
                                                     plan.may_fail, name + " server");
+  pair.client->FaceTo(pair.server);
+  pair.server->FaceTo(pair.client);
   return pair;
 }
 
@@ -473,10 +487,8 @@ StreamPair StartCrossed(Network& network, Host& client, Host& server, Family fam
                         const StreamPlan& plan, const std::string& name) {
   const StreamPair pair = MakePair(network, plan, name);
   network.At(network.now() + plan.start, [pair, &client, &server, family, port] {
-    pair.client->ConnectCrossed(client, family, port, {server.address(family), port, 0},
-                                pair.server);
-    pair.server->ConnectCrossed(server, family, port, {client.address(family), port, 0},
-                                pair.client);
+    pair.client->ConnectCrossed(client, family, port, {server.address(family), port, 0});
+    pair.server->ConnectCrossed(server, family, port, {client.address(family), port, 0});
   });
   return pair;
 }

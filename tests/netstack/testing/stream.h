@@ -67,8 +67,9 @@ class StreamSide : public Application {
   void Take(SimSocket* socket);
   // Both ends connect, each from its own `port`: a simultaneous open. Who comes too early for the
   // other is refused, and tries again.
-  void ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote,
-                      StreamSide* other);
+  void ConnectCrossed(Host& host, Family family, uint16_t port, const Endpoint& remote);
+  // The other end of the stream, before either connects.
+  void FaceTo(StreamSide* other) { other_ = other; }
   // From now on a connection that is open may not fail.
   void EndExcuses() { may_fail_ = may_fail_ && !open(); }
   bool may_fail() const { return may_fail_; }
@@ -98,6 +99,8 @@ class StreamSide : public Application {
   void SetUp();
   void TryConnect();
   bool RetryConnect(int error);
+  Instant NextAttempt() const;
+  bool OtherGaveUp() const;
   void FinishConnect();
   void Work();
   bool ReadSome();   // false: nothing more can be read now
@@ -127,8 +130,9 @@ class StreamSide : public Application {
   Endpoint remote_;
   std::function<void(const Endpoint&)> connecting_;
   int attempts_ = 0;
-  uint16_t crossed_port_ = 0;      // of a simultaneous open; 0: none
-  StreamSide* crossed_ = nullptr;  // its other end
+  uint16_t crossed_port_ = 0;  // of a simultaneous open; 0: none
+  StreamSide* other_ = nullptr;
+  uint64_t given_up_at_close_ = 0;  // connections that the host had given up when this one closed
   uint64_t sent_ = 0, received_ = 0;
   bool connected_ = false, ended_ = false, end_seen_ = false, closed_ = false;
   bool read_paused_ = false, write_paused_ = false;
