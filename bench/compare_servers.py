@@ -12,7 +12,7 @@ import tempfile
 
 import compare_net
 import measure
-from compare_work import Application, Failure, wrk
+from compare_work import Application, Failure, start, wrk
 
 NOBODY = "65534"  # PostgreSQL refuses to be root
 CLIENTS = {1: 1, 8: 2}  # connections: pgbench's threads
@@ -88,6 +88,9 @@ def postgres(connections):
             "unix_socket_directories=", "-c", "fsync=off", "-c", "log_min_messages=fatal"])
         seconds = max(round(options.seconds), 1)
         with Application(compare_net.Link(end, link.client), command, 5432) as server:
+            ready = [postgres_program("pg_isready"), "-q", "-h", address, "-t", "1"]
+            if not measure.until(lambda: start(link.client, ready).wait() == 0):
+                raise Failure("postgres listens, and accepts no connection")
             out, busy = server.client(
                 [postgres_program("pgbench"), "-h", address, "-U", "postgres", "-S", "-n", "-c",
                  str(connections), "-j", str(CLIENTS[connections]), "-T", str(seconds), "postgres"],
