@@ -76,11 +76,38 @@ long AlternateStack(const stack_t* stack, stack_t* old) {
 }
 
 // The trap signal is never blocked: the kernel kills a thread that runs into one that is.
+long ChangeMask(const long* a, uint64_t* mask) {
+  const uint64_t before = *mask;
+  if (a[1] != 0) {
+    const uint64_t given = *reinterpret_cast<const uint64_t*>(a[1]);
+    if (a[0] == SIG_BLOCK) {
+      *mask |= given;
+    } else if (a[0] == SIG_UNBLOCK) {
+      *mask &= ~given;
+    } else if (a[0] == SIG_SETMASK) {
+      *mask = given;
+    } else {
+      return -EINVAL;
+    }
+    *mask &= ~(uint64_t{1} << (SIGSYS - 1));
+  }
+  if (a[2] != 0) *reinterpret_cast<uint64_t*>(a[2]) = before;
+  return 0;
+}
+
+// The guest's mask is not the kernel's where every signal is blocked: on an alternate stack, and
+// from the moment on that a signal was put off, which may be any until none can come.
 long SetMask(const long* a) {
-  const auto* wanted = reinterpret_cast<const uint64_t*>(a[1]);
-  if (wanted == nullptr || a[3] != 8) return RawSyscall(SYS_rt_sigprocmask, a[0], a[1], a[2], a[3]);
-  const uint64_t mask = *wanted & ~(uint64_t{1} << (SIGSYS - 1));
-  return RawSyscall(SYS_rt_sigprocmask, a[0], Word(&mask), a[2], a[3]);
+  if (a[3] != 8) return -EINVAL;
+  GuestThread& thread = *CurrentThread();
+  if (thread.blocked_mask != nullptr) {
+    return thread.put_off != 0 ? kHandlersFirst : ChangeMask(a, thread.blocked_mask);
+  }
+  uint64_t mask = 0;
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&kAllSignals), Word(&mask), 8);
+  const long result = thread.put_off != 0 ? kHandlersFirst : ChangeMask(a, &mask);
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&mask), 0, 8);
+  return result;
 }
 
 long ReadOwnLink(char* buffer, long size) {
@@ -203,8 +230,8 @@ long userstack_guest_call(Frame* frame) {
     const auto answer = userstack_rewrite_call(number | kFromSmallStack, frame->arguments);
     if (answer.handled == 0) return kPass;
     result = answer.result;
-    if (result == userstack::shim::kHandlersFirst) return kRestart;
   }
+  if (result == userstack::shim::kHandlersFirst) return kRestart;
   frame->rax = static_cast<uint64_t>(result);
   frame->real += 2;
   return kAnswered;

@@ -11,6 +11,7 @@
 #define MODE 0             /* and the selector, one byte on */
 #define SELECTOR 1
 #define PUT_OFF 4
+#define BLOCKED_MASK 8
 #define HOST_STACK 16
 #define HOST_FS 24
 #define GUEST_FS 32
@@ -136,7 +137,8 @@ userstack_guest_entry:
         mov     %rsp, %rdx
         call    .Lset_mask
         mov     %gs:HOST_STACK, %rsp
-1:      rdfsbase %r11
+1:      mov     %r12, %gs:BLOCKED_MASK
+        rdfsbase %r11
         mov     %r11, %gs:GUEST_FS
         mov     %gs:HOST_FS, %r11
         wrfsbase %r11

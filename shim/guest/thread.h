@@ -65,7 +65,8 @@ struct GuestThread {
   uint8_t selector;  // for Syscall User Dispatch: 0: system calls are allowed, 1: they trap
   // Not 0: every signal is blocked; saved_mask and `signals` are to be given back.
   uint32_t put_off;
-  uint64_t unused;
+  // Where the guest's mask is while the host runs with every signal blocked (invariant 3), or null.
+  uint64_t* blocked_mask;
   uint64_t host_stack;  // a multiple of 64
   uint64_t host_fs;
   uint64_t guest_fs;   // while in the host
@@ -88,6 +89,7 @@ struct GuestThread {
   Delivery deliveries[kDeliveries];
 };
 static_assert(offsetof(GuestThread, put_off) == 4);
+static_assert(offsetof(GuestThread, blocked_mask) == 8);
 static_assert(offsetof(GuestThread, host_stack) == 16);
 static_assert(offsetof(GuestThread, host_fs) == 24);
 static_assert(offsetof(GuestThread, guest_fs) == 32);

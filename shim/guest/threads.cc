@@ -68,6 +68,14 @@ void* RunThread(void* argument) {
   return nullptr;
 }
 
+// The guest's, when the kernel has `kernel`: everything may be blocked for what was put off, or for
+// the alternate stack.
+uint64_t GuestMask(uint64_t kernel) {
+  const GuestThread& thread = *CurrentThread();
+  if (thread.put_off != 0) return thread.saved_mask;
+  return thread.blocked_mask != nullptr ? *thread.blocked_mask : kernel;
+}
+
 long MakeThread(const Frame& frame, Start* start) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
@@ -77,7 +85,9 @@ long MakeThread(const Frame& frame, Start* start) {
   start->frame.rax = 0;
   start->frame.real += 2;
   const uint64_t all = kAllSignals;
-  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&start->mask), kMaskBytes);
+  uint64_t before = 0;
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&all), Word(&before), kMaskBytes);
+  start->mask = GuestMask(before);
   pthread_t created;
   const int error = pthread_create(&created, &attributes, RunThread, start);
   if (error == 0) {
@@ -85,7 +95,7 @@ long MakeThread(const Frame& frame, Start* start) {
       RawSyscall(SYS_futex, Word(&start->tid), FUTEX_WAIT, 0, 0);
     }
   }
-  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&start->mask), 0, kMaskBytes);
+  RawSyscall(SYS_rt_sigprocmask, SIG_SETMASK, Word(&before), 0, kMaskBytes);
   pthread_attr_destroy(&attributes);
   return error == 0 ? static_cast<long>(start->tid) : -error;
 }

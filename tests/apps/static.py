@@ -20,6 +20,8 @@ popen
 recv -1 EINTR 1 handled 1
 restarted 1
 fetched 1
+masks 0 handled 1
+masks on it 0
 alternate 1 flags 0
 """
 VARIANTS = {

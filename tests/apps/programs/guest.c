@@ -1,7 +1,8 @@
 // What a static program may do to us, in one: threads that come and go with thread-locals of their
 // own and connections, a timer's signals all the while, children of every kind, its own name, its
-// break, interrupted and restarted waits, an alternate stack, a jump out of a handler, and an end by
-// a signal. Prints a line for each; the same natively and loaded by us, statically or not.
+// break, masks, interrupted and restarted waits, an alternate stack, a jump out of a handler, and
+// an end by a signal. Prints a line for each; the same natively and loaded by us, statically or
+// not.
 //
 //   guest ADDRESS PORT      an HTTP server, which has /file
 #include <arpa/inet.h>
@@ -20,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { kThreads = 16, kRounds = 4, kTurns = 1000 };
+enum { kThreads = 16, kRounds = 4, kTurns = 1000, kMasks = 60000 };
 
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -39,6 +40,36 @@ static void OnSignal(int number) {
 static void Jump(int number) {
   (void)number;
   siglongjmp(place, 1);
+}
+
+// Is the calling thread's mask empty but for `only` (0: nothing)?
+static int MaskIs(const sigset_t* mask, int only) {
+  for (int number = 1; number < 32; ++number) {
+    if (sigismember(mask, number) != (number == only)) return 0;
+  }
+  return 1;
+}
+
+// What a thread blocks and is told that it blocked, whatever is put off meanwhile.
+static int ChangesMasks(int turns) {
+  sigset_t set, before, now;
+  sigemptyset(&set);
+  sigaddset(&set, SIGHUP);
+  int wrong = 0;
+  for (int i = 0; i < turns; ++i) {
+    sigprocmask(SIG_BLOCK, &set, &before);
+    sigprocmask(SIG_BLOCK, NULL, &now);
+    if (!MaskIs(&before, 0) || !MaskIs(&now, SIGHUP)) ++wrong;
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+  }
+  return wrong;
+}
+
+static volatile sig_atomic_t wrong_masks;
+
+static void ChangesMasksOnAlternate(int number) {
+  (void)number;
+  wrong_masks = ChangesMasks(10);
 }
 
 static void OnAlternate(int number) {
@@ -130,11 +161,14 @@ static void Interrupted(void) {
   if (bind(fd, (const struct sockaddr*)&any, sizeof any) != 0) perror("bind");
   Handle(SIGALRM, OnSignal, 0);
   handled = 0;
-  Ticks(200000);
+  // The second comes late: who hears of both slept through the first, or was not there for it.
+  const struct itimerval once = {{10, 0}, {0, 500000}};
+  setitimer(ITIMER_REAL, &once, NULL);
   long n = recv(fd, byte, sizeof byte, 0);
   printf("recv %ld EINTR %d handled %d\n", n, errno == EINTR, handled);
   Handle(SIGALRM, OnSignal, SA_RESTART);
   handled = 0;
+  Ticks(200000);
   Handle(SIGUSR1, Jump, SA_NODEFER);
   const pid_t parent = getpid();
   fflush(stdout);
@@ -155,6 +189,15 @@ static void Interrupted(void) {
   printf("fetched %d\n", Fetch() > 1000);
 }
 
+static void Masks(void) {
+  Handle(SIGALRM, OnSignal, SA_RESTART);
+  handled = 0;
+  Ticks(100);
+  const int wrong = ChangesMasks(kMasks);
+  Ticks(0);
+  printf("masks %d handled %d\n", wrong, handled > 0);
+}
+
 static void Alternate(void) {
   static char memory[1 << 15];
   const stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory};
@@ -165,6 +208,9 @@ static void Alternate(void) {
   Ticks(4000);
   for (int i = 0; i < 20; ++i) raise(SIGUSR2);
   Ticks(0);
+  Handle(SIGUSR2, ChangesMasksOnAlternate, SA_ONSTACK | SA_NODEFER);
+  raise(SIGUSR2);
+  printf("masks on it %d\n", wrong_masks);
   stack_t now;
   sigaltstack(NULL, &now);
   printf("alternate %d flags %d\n", handled >= 20, now.ss_flags);
@@ -178,7 +224,8 @@ int main(int argc, char** argv) {
   if (readlink("/proc/self/exe", path, sizeof path - 1) < 0) perror("readlink");
   const char* slash = strrchr(path, '/');
   const char* given = strrchr(argv[0], '/');
-  printf("own file %d\n", slash != NULL && strcmp(slash + 1, given == NULL ? argv[0] : given + 1) == 0);
+  printf("own file %d\n",
+         slash != NULL && strcmp(slash + 1, given == NULL ? argv[0] : given + 1) == 0);
   // By number: musl's sbrk does nothing.
   char* const before = (char*)syscall(SYS_brk, NULL);
   char* const after = (char*)syscall(SYS_brk, before + (1 << 20));
@@ -190,6 +237,7 @@ int main(int argc, char** argv) {
   Ticks(0);
   Children();
   Interrupted();
+  Masks();
   Alternate();
   signal(SIGTERM, SIG_DFL);
   fflush(stdout);
