@@ -13,7 +13,7 @@
 #include "shim/real.h"
 
 // The first byte of the object that this code is linked into (the linker defines it).
-extern "C" [[gnu::visibility("hidden")]] const ElfW(Ehdr) __ehdr_start;
+extern "C" [[gnu::visibility("hidden")]] const uint8_t __ehdr_start[];
 
 namespace userstack::shim {
 
@@ -62,15 +62,16 @@ bool CopyBuildId(const uint8_t* note, size_t size, uint8_t (&identity)[32]) {
 
 void BuildIdentity(uint8_t (&identity)[32]) {
   memset(identity, 0, sizeof(identity));
-  const auto* base = reinterpret_cast<const uint8_t*>(&__ehdr_start);
-  const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(base + __ehdr_start.e_phoff);
+  const uint8_t* const base = __ehdr_start;
+  const auto& header = *reinterpret_cast<const ElfW(Ehdr)*>(base);
+  const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(base + header.e_phoff);
   ElfW(Addr) lowest = ~ElfW(Addr){0};
-  for (unsigned i = 0; i < __ehdr_start.e_phnum; ++i) {
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
     if (segments[i].p_type == PT_LOAD && segments[i].p_vaddr < lowest) {
       lowest = segments[i].p_vaddr;
     }
   }
-  for (unsigned i = 0; i < __ehdr_start.e_phnum; ++i) {
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
     if (segments[i].p_type != PT_NOTE) continue;
     if (CopyBuildId(base + (segments[i].p_vaddr - lowest), segments[i].p_memsz, identity)) return;
   }

@@ -212,8 +212,8 @@ int CountDescriptorsOf(const char* path) {
 }
 
 // Answers one newcomer on the device's rendezvous address with `size` bytes of nothing and three
-// descriptors of /dev/zero.
-void AnswerWithNothing(int listener, size_t size) {
+// descriptors of /dev/zero. The connection, which the newcomer reads from as long as it is open.
+int AnswerWithNothing(int listener, size_t size) {
   const int fd = accept(listener, nullptr, nullptr);
   const int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
   const int descriptors[3] = {zero, zero, zero};
@@ -231,6 +231,8 @@ void AnswerWithNothing(int listener, size_t size) {
   header->cmsg_len = CMSG_LEN(sizeof(descriptors));
   memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
   EXPECT_EQ(sendmsg(fd, &message, 0), static_cast<ssize_t>(size));
+  close(zero);
+  return fd;
 }
 
 TEST(Join, AnswerThatMeansNothingLeavesNoDescriptors) {
@@ -250,10 +252,10 @@ TEST(Join, AnswerThatMeansNothingLeavesNoDescriptors) {
     EXPECT_EQ(CountDescriptorsOf("/dev/zero"), 0);
     return 0;
   });
-  AnswerWithNothing(listener, 1);
-  AnswerWithNothing(listener, 2048);
+  const int answered[] = {AnswerWithNothing(listener, 1), AnswerWithNothing(listener, 2048)};
   close(listener);
   EXPECT_EQ(newcomer.Wait(), 0);
+  for (const int fd : answered) close(fd);
 }
 
 // What is mapped as a stack could be cut off under us, or be anything.
