@@ -225,6 +225,7 @@ TEST_F(XdpFaultTest, WhatIsSentWhileTheInterfaceIsDownLeavesWhenItIsUpAgain) {
   const auto like = UdpFrame(MacAddress::Broadcast(), 0x0a636301, 100, 1);
   EXPECT_EQ(wire.Receive({like.begin(), like.begin() + 14}, kXdpRingEntries + 1).size(),
             kXdpRingEntries + 1);
+  AwaitCarrier("k0");
   ASSERT_TRUE(wire.Send(UdpFrame(device->capabilities().mac, kOurV4, 100, 1)));
   EXPECT_EQ(ReceiveAll(*device, *core).size(), 1u);
   ExpectAllFramesAccountedFor(*device);

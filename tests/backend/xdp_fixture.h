@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "backend/device.h"
+#include "backend/link_watch.h"
 #include "netstack/base/byte_order.h"
 #include "tests/backend/fixture.h"
 
@@ -86,6 +87,14 @@ inline std::vector<uint8_t> UdpFrame(const MacAddress& mac, uint32_t to, size_t 
   Store16(&frame[38], static_cast<uint16_t>(length - 34));
   if (length > 42) frame[42] = tag;
   return frame;
+}
+
+// Until the kernel sends on an interface whose other end has come up: what is sent there before is
+// lost without a word.
+inline void AwaitCarrier(const char* interface) {
+  const int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  AwaitLink(any, interface);
+  close(any);
 }
 
 class XdpTest : public testing::Test {
