@@ -27,6 +27,9 @@ constexpr int kKickLimit = 256;
 constexpr uint32_t kEnoughQueued = 128;
 constexpr uint32_t kRecycleBatch = 64;
 constexpr uint32_t kLooksBeforeRest = 16;
+// So many frames ahead are asked for: another core wrote them, and each line takes its time.
+constexpr uint32_t kFramesAhead = 4;
+constexpr uint32_t kLineBytes = 64;
 
 // The metadata ends where the frame begins.
 void RequestChecksum(uint8_t* at, const Offload& offload) {
@@ -130,13 +133,25 @@ void XdpDevice::BeforeSleep() {
   }
 }
 
+// The headers of a frame and the first bytes behind them, unless there is nothing at `cursor` yet.
+void XdpDevice::Prefetch(const XdpQueue& queue, uint32_t cursor, uint32_t end) const {
+  if (static_cast<int32_t>(end - cursor) <= 0) return;
+  // As a number: the entry has not been examined yet.
+  const uintptr_t frame = reinterpret_cast<uintptr_t>(frames_) + queue.receive.at(cursor).addr;
+  const auto* at = reinterpret_cast<const uint8_t*>(frame);
+  __builtin_prefetch(at);
+  __builtin_prefetch(at + kLineBytes);
+}
+
 size_t XdpDevice::TakeFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit) {
   const uint32_t begin = queue.shared->taken;
   const uint32_t available = queue.receive.LoadProducer() - begin;
   const uint64_t umem_bytes = uint64_t{kXdpRingEntries} * 2 * queue_count_ * shared_->frame_bytes;
   uint32_t done = 0;
   size_t taken = 0;
+  for (uint32_t i = 0; i < kFramesAhead; ++i) Prefetch(queue, begin + i, begin + available);
   while (taken < limit && done < available) {
+    Prefetch(queue, begin + done + kFramesAhead, begin + available);
     uint32_t pieces = 0;
     uint64_t length = 0;
     bool complete = false;

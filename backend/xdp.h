@@ -56,6 +56,7 @@ class XdpDevice : public Device {
   long MapQueues();
   void SetCapabilities();
   size_t TakeFrom(XdpQueue& queue, Core& core, Packet** packets, size_t limit);
+  void Prefetch(const XdpQueue& queue, uint32_t cursor, uint32_t end) const;
   Packet* TakePacket(Core& core, const XdpQueue& queue, uint32_t cursor, uint32_t pieces,
                      uint32_t length) const;
   void LearnWhetherGone();
