@@ -18,6 +18,7 @@ namespace userstack::shim {
 namespace {
 
 constexpr size_t kChunk = 128 * 1024;
+constexpr size_t kAtOnce = 16 * 1024;
 
 // One buffer is kept between calls; a second caller at the same time makes its own.
 std::atomic<void*> g_spare{nullptr};
@@ -156,6 +157,29 @@ class FileSend {
   File file_ = File::kCached;
 };
 
+// A small part of a file that is all there: one read proves that `in` can be read at a position and
+// need not be asked what it is, which for a web server's small files is a fifth of its calls. 0:
+// nothing was sent, and FileSend has to find out why.
+long SendAtOnce(int out, int in, off_t position, size_t count) {
+  if (count == 0 || count > kAtOnce || position < 0) return 0;
+  SocketCall call(out);
+  if (call.status() != 0 || call.socket().kind != SocketKind::kTcp) return 0;
+  Socket& socket = call.socket();
+  if ((socket.pollable.level & (kEventError | kEventHangUp)) != 0) return 0;
+  const Result<SendSpace> space = call.stack().ReserveSend(socket, count, call.now());
+  if (!space.ok()) return 0;
+  long n = 0;
+  if ((*space).length == count) {
+    const iovec entry{(*space).bytes, count};
+    n = RawSyscall(SYS_preadv2, in, Word(&entry), 1, position, 0, RWF_NOWAIT);
+  }
+  const bool all = n == static_cast<long>(count);
+  call.stack().CommitSend(socket, all ? count : 0, !all, call.now());
+  if (!all) return 0;
+  call.description().missed = false;
+  return n;
+}
+
 bool WaitForPipe(int fd, short events, bool nonblocking, long* error) {
   pollfd entry{fd, events, 0};
   const timespec zero{};
@@ -271,6 +295,13 @@ long SocketToPipe(int socket, int pipe, size_t size, unsigned flags) {
 }  // namespace
 
 long sys_sendfile(int out, int in, off_t* offset, size_t count) {
+  if (IsOurs(out) && offset != nullptr && !IsBadAddress(offset)) {
+    const long sent = SendAtOnce(out, in, *offset, count);
+    if (sent != 0) {
+      *offset += sent;
+      return sent;
+    }
+  }
   struct stat status;
   if (!IsOurs(out) || RawSyscall(SYS_fstat, in, Word(&status)) != 0 ||
       !(S_ISREG(status.st_mode) || S_ISBLK(status.st_mode))) {

@@ -43,6 +43,11 @@ static void Sendfile(void) {
   Must("pipe", pipe(pipes));
   Must("write", write(pipes[1], "x", 1));
   See("sendfile from a pipe", sendfile(fd, pipes[0], NULL, 10));
+  offset = 0;
+  See("sendfile from a pipe at an offset", sendfile(fd, pipes[0], &offset, 1));
+  See("sendfile from a socket at an offset", sendfile(fd, fd, &offset, 1));
+  See("sendfile from a bad number at an offset", sendfile(fd, 4444, &offset, 1));
+  See("offset", offset);
   offset = -5;
   See("sendfile at a negative offset", sendfile(fd, file, &offset, 10));
   See("sendfile to a bad number", sendfile(4444, file, NULL, 10));
@@ -127,6 +132,7 @@ static void WithoutReading(void) {
   See("sendfile from a directory", sendfile(fd, Must("open", open("/", O_RDONLY)), &offset, 10));
   See("offset", offset);
   See("sendfile of one byte", sendfile(fd, file, &offset, 1));
+  See("offset", offset);
   See("sendfile of the rest", sendfile(fd, file, &offset, 100));
   SeePeer("recv f 10");
   close(fresh);
