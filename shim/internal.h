@@ -192,6 +192,8 @@ void InitializeLock(pthread_mutex_t* mutex);
 // False: the stack is lost; the lock is not held then. The caller has set t_state.in_session.
 bool LockShared();
 void UnlockShared();
+// Without the lock: has anybody that lives taken it?
+bool IsLockTaken();
 // Tries for so long to take a mutex of another purpose (the pump's lease): *got. True when the
 // owner before died.
 bool LockRobust(pthread_mutex_t* mutex, Duration patience, bool* got);

@@ -1,6 +1,8 @@
 // Lock: the robust process-shared mutex around the stack. The kernel marks it when its owner dies
 // (at any instruction); the next owner audits before it goes on. A short spin comes before the
 // sleep: sessions last microseconds.
+#include <linux/futex.h>
+
 #include <cerrno>
 #include <ctime>
 
@@ -97,6 +99,11 @@ bool LockShared() {
 void UnlockShared() {
   if constexpr (kMeasured) t_watch.Release(t_state.is_pump);
   pthread_mutex_unlock(&g_shared->lock);
+}
+
+bool IsLockTaken() {
+  const int word = __atomic_load_n(&g_shared->lock.__data.__lock, __ATOMIC_RELAXED);
+  return (static_cast<unsigned>(word) & FUTEX_TID_MASK) != 0;
 }
 
 bool LockRobust(pthread_mutex_t* mutex, Duration patience, bool* got) {
