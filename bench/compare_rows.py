@@ -132,6 +132,7 @@ ROWS = (
     request_row("memcached-get", "memcached get, 100 bytes, 50 connections", work.memcached(), 1.3),
     request_row("memcached-set", "memcached set, 100 bytes, 50 connections",
                 work.memcached("--set"), 1.3),
+    request_row("memcached-get-4", "memcached get, four threads", work.memcached(threads=4), 1.3),
     request_row("nginx-1k", "nginx under wrk, 1 KiB, 50 connections", work.nginx(1 << 10), 1.3),
     # More bytes than requests: over AF_XDP frames of the MTU carry them, and one figure says what that is.
     request_row("nginx-1m", "nginx under wrk, 1 MiB, 50 connections", work.nginx(1 << 20), 1.3,

@@ -258,10 +258,10 @@ def redis(test, pipeline):
     return work
 
 
-def memcached(*arguments):
+def memcached(*arguments, threads=1):
     def work(link, options):
-        server = ["memcached", "-U", "0", "-l", link.server.address, "-p", "11211", "-t", "1", "-u",
-                  "root"]
+        server = ["memcached", "-U", "0", "-l", link.server.address, "-p", "11211", "-t",
+                  str(threads), "-u", "root"]
         with Application(link, server, 11211) as running_server:
             out, _ = running_server.client(
                 [compare_net.load_program(), "memcached", "--in-flight", "50", "--address",

@@ -53,7 +53,7 @@ void RecountReferences(Instant now);
 
 inline constexpr unsigned kMaxDeferredSignals = 8;
 
-// What one thread reads from one socket, to see whether that is bulk.
+// What one thread reads from one socket, or from any (null), to see whether that is bulk.
 struct BulkReader {
   const Socket* socket = nullptr;
   Instant since;
@@ -99,7 +99,9 @@ struct ThreadState {
   // waited apart.
   const void* reads_from = nullptr;
   unsigned reads_since_wait = ~0u;
-  bool waited_apart = false;  // its last wait was for a queue of a connection's own
+  bool waited_apart = false;           // its last wait was for queues of connections' own
+  const WatchSet* waits_in = nullptr;  // its last wait's set, which may be gone: to compare only
+  unsigned queue_turn = 0;             // of several queues that it waits for, the last it took from
   Crossings crossings;
   unsigned queue = 0;  // the device's, by which that text comes
   BulkReader bulk;
@@ -220,6 +222,7 @@ void LeaveStack();
 // many there were.
 size_t TakeInput(Instant now);
 size_t TakeOne(Instant now);
+size_t TakeOneOf(unsigned queue, Instant now);
 // Lets the stack advance and puts out what it has; `all`: what is held for more to follow too.
 void Drain(Instant now, bool all = true);
 // Says once what went wrong with the device. Not from a thread that has no stderr.
@@ -229,6 +232,21 @@ void ReleaseSleeper(Sleeper* sleeper, Instant now);
 // --- the device's further queues (queues.cc) ---
 // This thread has read so much from `socket` at once: it may get a queue for it.
 void NoteBulk(Socket& socket, size_t received, Instant now);
+// The same of a thread that waits for several sockets and then reads: all that it has read counts.
+void NoteBulkOfSeveral(Socket& socket, size_t received, Instant now);
+// The open queues of sockets that are waited for in `set`.
+QueueMask QueuesOf(const WatchSet& set);
+// Takes frames until the socket whose queue it is can be read, if there are so many.
+size_t TakeUntilReadable(unsigned queue, Instant now);
+// The same of each of these at which nobody has looked for so long.
+void TakeUnseen(QueueMask queues, Instant now, Duration unseen);
+// Takes one frame of the first of these queues that has any.
+void TakeFirstOf(QueueMask queues, Instant now);
+// Their connections use the first queue from now on.
+void ReturnQueues(QueueMask queues, Instant now);
+// What ppoll is to wait for on these queues, and which of them it found readable.
+size_t AddEntries(QueueMask queues, pollfd* entries);
+QueueMask ReadableOf(QueueMask queues, const pollfd* entries);
 // A wait in `set`, for nothing but `socket`: this thread took what was for others from the device,
 // or they took what was for it. It may get a queue for it.
 void NoteCrossing(Socket& socket, const WatchSet& set, Instant now);

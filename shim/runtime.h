@@ -38,6 +38,9 @@ void AttachInherited();
 Process& CurrentProcess();                           // only when attached
 bool IsKernelDestination(const Endpoint& endpoint);  // USERSTACK_KERNEL
 
+// Further queues of the device: bit i is queue i + 1.
+using QueueMask = uint32_t;
+
 // The lock, held for one call. Construction locks, reads the clock and takes input that is waiting
 // on the device; destruction lets the stack advance, sends, wakes sleepers, unlocks. While it
 // lives, signal handlers are deferred.
@@ -61,14 +64,21 @@ class Session {
   Instant now() const { return now_; }
   // Takes what waits on the device now. To be called before a call says EAGAIN: construction looks
   // at the device only when nobody has for some tens of microseconds.
-  // `of`: the only socket that the call is about, whose text may come by a queue of its own.
-  void Poll(const Socket* of = nullptr);
+  // `of`: the only socket that the call is about, whose text may come by a queue of its own;
+  // `queues`: those of all that it is about, when they are several.
+  void Poll(const Socket* of = nullptr, QueueMask queues = 0);
   // The same before a call that will Wait: not when it will probably sleep for long, because who
   // sleeps on the device sees there what has come.
   void PollBeforeWait(const Socket* of = nullptr);
   // For a call that has found what it came for: looks only when nobody has for so long that others
   // may be waiting for input.
   void LookBeside();
+  // The same for a wait that has found something: at the queues of all that it is about.
+  void LookBeside(QueueMask queues);
+  // The queues of the device by which text of this socket comes, or of those that are waited for in
+  // this set.
+  QueueMask QueuesOf(const Socket& socket);
+  QueueMask QueuesOf(const WatchSet& set);
   // For a call that has kBulk bytes to send, or more: what was sent before may be acknowledged, and
   // its buffers, which are still in the cache, take the new bytes. Beside the copy the look costs
   // little.
@@ -82,9 +92,12 @@ class Session {
   bool LookForMore();
   // The thread waits for sockets apart from reading them (select, epoll).
   static void NoteWaitApart();
-  // The socket, or the only one of the set, is waited for with others from now on, by a thread that
-  // watches the first queue of the device only: a queue of its own ends.
+  // The socket, or what the set waits for, is waited for from now on by a thread that watches the
+  // first queue of the device only: queues of their own end.
   void ReturnQueue(const Pollable& target);
+  // The socket, or the only one of the set, is waited for with others from now on: a queue ends
+  // that it got because its reader waits for a request at a time.
+  void ReturnRequestQueue(const Pollable& target);
   // The call has read so much of that text: a reader of bulk may get a queue of the device for it.
   void NoteBulk(Socket& socket, size_t received);
   // The call has sent a datagram that others may follow at once: at its end the stack may keep it
@@ -111,6 +124,8 @@ class Session {
   bool failed_ = false;
 };
 
+// The set is itself waited for in another.
+inline bool IsNested(const WatchSet& set) { return !set.pollable.watches.empty(); }
 // What `target` belongs to, or what the only watch of the set does, when that is a socket; or null.
 Socket* OnlySocket(const Pollable& target);
 

@@ -32,6 +32,9 @@ constexpr Duration kPollInterval = Duration::Microseconds(50);
 // what it took and could not hold would cost a system call a packet to throw away. Well below the
 // pump's millisecond, after which that would look.
 constexpr Duration kReaderInterval = Duration::Microseconds(250);
+// Of several streams with a queue each, those that are not ready are looked at so often while
+// others are: one after the other in long turns, their bytes are found in the cache more often.
+constexpr Duration kQueueInterval = Duration::Milliseconds(4);
 // In kPollInterval a sender in bulk sends 256 KB, and as many are acknowledged in buffers that the
 // nearest cache still holds.
 constexpr Duration kBulkInterval = Duration::Microseconds(10);
@@ -307,18 +310,28 @@ size_t TakeQueue(unsigned queue, Instant now) {
   return taken;
 }
 
+// What comes by the queue of a connection that the call is about. The thread that waits first takes
+// what it is woken by; its read takes those behind it.
+static size_t TakeFor(unsigned queue, Instant now) {
+  const bool waits_first =
+      t_state.landing_memory == nullptr && t_state.reads_since_wait < kReadsPerWait;
+  return waits_first ? TakeUntilReadable(queue, now) : TakeQueue(queue, now);
+}
+
 size_t TakeInput(Instant now) {
-  if (t_state.queue != 0) return TakeQueue(t_state.queue, now);
+  if (t_state.queue != 0) return TakeFor(t_state.queue, now);
   if (WillReadItself(g_shared->stack->core().landing)) return TakeOne(now);
   const size_t taken = TakeQueue(0, now);
   if (HasOpenQueues()) TakeForgotten(now);
   return taken;
 }
 
-size_t TakeOne(Instant now) {
+size_t TakeOneOf(unsigned queue, Instant now) {
   uint64_t bytes = 0;
-  return TakeBatch(now, t_state.queue, 1, &bytes);
+  return TakeBatch(now, queue, 1, &bytes);
 }
+
+size_t TakeOne(Instant now) { return TakeOneOf(t_state.queue, now); }
 
 void Drain(Instant now, bool all) {
   Stack& stack = *g_shared->stack;
@@ -447,23 +460,39 @@ Session::~Session() {
 Stack& Session::stack() { return *g_shared->stack; }
 Core& Session::core() { return g_shared->stack->core(); }
 
-void Session::Poll(const Socket* of) {
+void Session::Poll(const Socket* of, QueueMask queues) {
   if (failed_) return;
   const unsigned queue = of != nullptr ? g_shared->stack->DeviceQueue(*of) : 0;
   if (queue != 0) {
-    TakeQueue(queue, now_);
+    TakeFor(queue, now_);
   } else {
     TakeInput(now_);
+    TakeUnseen(queues, now_, Duration{});
   }
 }
 
 void Session::PollBeforeWait(const Socket* of) {
   const Duration limit = Duration::Microseconds(CurrentConfig().spin_microseconds);
+  // A sleep that begins with asking the kernel which of several queues have something.
+  if (of == nullptr && t_state.waited_apart) return;
   if (t_state.estimate.PollingPays(limit)) Poll(of);
 }
 
 void Session::LookBeside() {
   if (!failed_) LookIfDue(now_, kReaderInterval);
+}
+
+void Session::LookBeside(QueueMask queues) {
+  if (!failed_ && queues != 0) TakeUnseen(queues, now_, kQueueInterval);
+}
+
+QueueMask Session::QueuesOf(const Socket& socket) {
+  const unsigned queue = g_shared->stack->DeviceQueue(socket);
+  return queue != 0 ? QueueMask{1} << (queue - 1) : 0;
+}
+
+QueueMask Session::QueuesOf(const WatchSet& set) {
+  return HasOpenQueues() ? shim::QueuesOf(set) : 0;
 }
 
 void Session::LookBeforeBulk() {
@@ -497,7 +526,12 @@ bool Session::LookForMore() {
 
 void Session::NoteBulk(Socket& socket, size_t received) {
   const bool waits_apart = t_state.reads_since_wait < kReadsPerWait;
-  if (!failed_ && !waits_apart) shim::NoteBulk(socket, received, now_);
+  if (failed_) return;
+  if (waits_apart) {
+    NoteBulkOfSeveral(socket, received, now_);
+  } else {
+    shim::NoteBulk(socket, received, now_);
+  }
 }
 
 void Session::NoteWaitApart() { t_state.reads_since_wait = 0; }
@@ -515,10 +549,20 @@ Socket* OnlySocket(const Pollable& target) {
 void Session::ReturnQueue(const Pollable& target) {
   if (!HasOpenQueues()) return;
   const Socket* const socket = OnlySocket(target);
+  QueueMask queues = 0;
+  if (socket != nullptr) {
+    queues = QueuesOf(*socket);
+  } else if (target.set != nullptr) {
+    queues = QueuesOf(*target.set);
+  }
+  ReturnQueues(queues, now_);
+}
+
+void Session::ReturnRequestQueue(const Pollable& target) {
+  if (!HasOpenQueues()) return;
+  const Socket* const socket = OnlySocket(target);
   const unsigned queue = socket != nullptr ? g_shared->stack->DeviceQueue(*socket) : 0;
-  if (queue == 0) return;
-  TakeQueue(queue, now_);  // before what comes by the first queue from now on
-  g_shared->stack->ReturnDeviceQueue(queue);
+  if (queue != 0 && IsForRequests(queue)) ReturnQueues(QueuesOf(*socket), now_);
 }
 
 void Session::EndBatch() {

@@ -32,7 +32,8 @@ namespace {
 
 constexpr long kFutexWaitBitset = 9;  // absolute CLOCK_MONOTONIC, shared between processes
 constexpr long kFutexMatchAny = 0xffffffff;
-constexpr size_t kOwnEntries = 4;  // doorbell, device, what it has at its side; or a queue of it
+// Doorbell, device, what it has at its side, and its further queues.
+constexpr size_t kOwnEntries = 3 + DeviceQueues::kMost;
 constexpr Duration kLongest = Duration::Seconds(86400);
 constexpr Duration kWithoutDoorbell = Duration::Milliseconds(1);
 // A follower looks this often whether the process that attends the device was stopped (SIGSTOP).
@@ -79,6 +80,7 @@ namespace {
 struct SleepPlan {
   bool attend = false;
   unsigned queue = 0;     // of the device: the one whose text the thread waits for
+  QueueMask queues = 0;   // the same of several sockets, beside the first queue
   uint64_t sessions = 0;  // of all threads, when it was made
   bool use_poll = false;
   bool has_doorbell = false;
@@ -125,7 +127,9 @@ class Waiting {
     Socket* const only =
         request_.set != nullptr ? shim::OnlySocket(request_.set->pollable) : nullptr;
     if (before == 0 && only != nullptr) t_state.queue = session_.stack().DeviceQueue(*only);
-    t_state.waited_apart = t_state.queue != 0;
+    LearnQueues();
+    t_state.waited_apart = t_state.queue != 0 || queues_ != 0;
+    t_state.waits_in = request_.set;
     const WaitResult result = WaitForSomething();
     t_state.queue = before;
     if (session_.failed()) return result;
@@ -151,7 +155,9 @@ class Waiting {
     return interrupted_ || t_state.handlers_run != handlers_before_ ||
            t_state.deferred_count != 0 || t_state.leaves_for_handlers;
   }
+  void LearnQueues();
   void LookAtDevice();
+  void LookWhereReadable();
   bool WillSpin() const;
   bool Spin(WaitResult* result);
   bool LookInSpin(bool kernel_too, bool* kernel_ready);
@@ -173,6 +179,10 @@ class Waiting {
   uint32_t handlers_before_;
   Instant begin_;
   Duration spin_limit_;
+  // Of several sockets that it waits for, and what the last sleep in ppoll found readable.
+  QueueMask queues_ = 0;
+  QueueMask readable_ = 0;
+  bool first_readable_ = false;
   bool interrupted_ = false;
   bool slept_ = false;
   bool crossed_ = false;  // it took what was for others, or others what was for it
@@ -199,12 +209,26 @@ bool Waiting::Enter() {
   return true;
 }
 
+void Waiting::LearnQueues() {
+  const bool several = request_.set != nullptr && t_state.queue == 0 && HasOpenQueues();
+  queues_ = several ? QueuesOf(*request_.set) : 0;
+}
+
+// After a sleep for several queues: one frame is enough, and the reads that it leads to take the
+// others.
+void Waiting::LookWhereReadable() {
+  if (first_readable_) TakeInput(session_.now());
+  if (!IsReady()) TakeFirstOf(readable_ & queues_, session_.now());
+  Drain(session_.now());
+}
+
 void Waiting::LookAtDevice() {
   if (t_state.queue != 0 && IsForRequests(t_state.queue)) {
     TakeOne(session_.now());
   } else if (t_state.queue != 0 || g_shared->last_poll != session_.now().nanoseconds) {
     TakeInput(session_.now());
   }
+  TakeUnseen(queues_, session_.now(), Duration{});
   Drain(session_.now());
 }
 
@@ -218,7 +242,7 @@ bool Waiting::LookAtKernel() {
 // Whether this wait begins with looking again and again.
 bool Waiting::WillSpin() const {
   const Sleeper* attendant = g_shared->attendant;
-  if (spin_limit_.nanoseconds == 0) return false;
+  if (spin_limit_.nanoseconds == 0 || queues_ != 0) return false;
   if (t_state.queue != 0) {
     return IsForRequests(t_state.queue) && t_state.estimate.PollingPays(spin_limit_);
   }
@@ -289,10 +313,12 @@ SleepPlan Waiting::Enqueue() {
   plan.sessions = g_shared->sessions;
   Sleeper* attendant = g_shared->attendant;
   plan.queue = t_state.queue;
+  LearnQueues();
+  plan.queues = queues_;
   plan.attend = !follows_ && plan.queue == 0 &&
                 (attendant == nullptr || attendant == &me || attendant == g_shared->pump);
-  plan.use_poll =
-      plan.attend || plan.queue != 0 || request_.kernel_count != 0 || request_.mask != nullptr;
+  plan.use_poll = plan.attend || (plan.queue | plan.queues) != 0 || request_.kernel_count != 0 ||
+                  request_.mask != nullptr;
   plan.wake_at = std::min(request_.deadline, session_.now() + kLongest);
   if (plan.use_poll) plan.has_doorbell = EnsureDoorbell(me);
   __atomic_store_n(&me.needs_doorbell, plan.use_poll, __ATOMIC_RELAXED);
@@ -333,9 +359,15 @@ long Waiting::SleepInPoll(const SleepPlan& plan, timespec* timeout) {
   if (plan.queue != 0 && !g_local.device->gone()) {
     entries[total++] = {g_local.device->queue_descriptor(plan.queue), POLLIN, 0};
   }
+  const size_t first_queue = total;
+  if (!g_local.device->gone()) total += AddEntries(plan.queues, entries + total);
   const long result = RawSyscall(SYS_ppoll, Word(entries), static_cast<long>(total), Word(timeout),
                                  Word(request_.mask), 8);
   if (result <= 0) return result;
+  if (total != first_queue) readable_ = ReadableOf(plan.queues, entries + first_queue);
+  for (size_t i = count; i < first_queue; ++i) {
+    if (entries[i].fd != t_state.doorbell && entries[i].revents != 0) first_readable_ = true;
+  }
   if (plan.has_doorbell && entries[count].revents != 0) DrainDoorbell();
   long ready = 0;
   for (size_t i = 0; i < count; ++i) {
@@ -370,6 +402,8 @@ long Waiting::Sleep(const SleepPlan& plan) {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   long result = 0;
   const Sleeper& me = *state.sleeper;
+  readable_ = 0;
+  first_readable_ = false;
   if (!state.wait_detached && !state.leaves_for_handlers &&
       __atomic_load_n(&me.waiter.wake_word, __ATOMIC_ACQUIRE) == 0) {
     SleepCancellably(plan, &timeout, &result);
@@ -405,12 +439,14 @@ bool Waiting::AfterSleep(const SleepPlan& plan, long slept, WaitResult* result) 
   Sleeper& me = *t_state.sleeper;
   if (!t_state.wait_detached) me.waiter.node.Unlink();
   me.waiter.set = nullptr;
-  if (plan.queue != 0) {
+  if (plan.queues != 0) {
+    LookWhereReadable();
+  } else if (plan.queue != 0 || plan.attend) {
     LookAtDevice();
-  } else if (plan.attend) {
-    LookAtDevice();
+  }
+  if (plan.attend) {
     MaybeFollow(plan);
-  } else {
+  } else if (plan.queue == 0) {
     SuspectAttendant(plan);
     crossed_ = true;
   }

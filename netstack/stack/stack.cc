@@ -240,6 +240,9 @@ unsigned Stack::GiveDeviceQueue(Socket& socket, unsigned limit) {
   return socket.kind == SocketKind::kTcp ? tcp_.GiveDeviceQueue(*socket.tcp, limit) : 0;
 }
 void Stack::ReturnDeviceQueue(unsigned queue) { tcp_.ReturnDeviceQueue(queue); }
+const Pollable* Stack::DeviceQueueOwner(unsigned queue) const {
+  return tcp_.DeviceQueueOwner(queue);
+}
 
 void Stack::ReturnFrame(Frame* frame) { ip_.ReturnFrame(frame); }
 

@@ -64,10 +64,12 @@ class Stack {
 
   // The device has further queues (core().queues). DeviceQueue: the one that the socket's
   // connection has, or 0. Give: gives it one of the first `limit`, when text of others comes
-  // between its own and one is free; 0 otherwise. Return: it is nobody's again.
+  // between its own and one is free; 0 otherwise. Return: it is nobody's again. Owner: what is
+  // waited for on the socket whose queue it is; null: nobody's, or no socket's any more.
   unsigned DeviceQueue(const Socket& socket) const;
   unsigned GiveDeviceQueue(Socket& socket, unsigned limit);
   void ReturnDeviceQueue(unsigned queue);
+  const Pollable* DeviceQueueOwner(unsigned queue) const;
 
   // --- sockets ---
   // AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW (no SOCK_NONBLOCK bits). EAFNOSUPPORT

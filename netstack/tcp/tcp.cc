@@ -152,6 +152,11 @@ unsigned Tcp::GiveDeviceQueue(Connection& c, unsigned limit) {
   return c.device_queue;
 }
 
+const Pollable* Tcp::DeviceQueueOwner(unsigned queue) const {
+  const Connection* const owner = context_.core->queues.owner[queue - 1];
+  return owner != nullptr ? owner->pollable : nullptr;
+}
+
 void Tcp::ReturnDeviceQueue(unsigned queue) {
   Connection* const c = context_.core->queues.owner[queue - 1];
   if (c != nullptr) tcp::ReturnDeviceQueue(context_, *c);

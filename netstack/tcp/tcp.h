@@ -61,6 +61,7 @@ class Tcp {
   unsigned DeviceQueue(const Connection& connection) const;
   unsigned GiveDeviceQueue(Connection& connection, unsigned limit);
   void ReturnDeviceQueue(unsigned queue);
+  const Pollable* DeviceQueueOwner(unsigned queue) const;
   Status Shutdown(Connection& connection, int how, Instant now);
   // The socket is gone: lingers, closes or resets as Linux does. The connection is no longer the
   // caller's.

@@ -136,8 +136,12 @@ long AddKernelItem(Session& session, int epoll, int fd, epoll_event event) {
 
 long AddItem(Session& session, Description& epoll, Pollable* target, int fd,
              const epoll_event& event, uint8_t flags) {
-  session.ReturnQueue(*target);
-  session.ReturnQueue(epoll.epoll->pollable);  // of the one that was alone
+  if (target->set != nullptr || IsNested(*epoll.epoll)) {
+    session.ReturnQueue(*target);
+  } else {
+    session.ReturnRequestQueue(*target);
+  }
+  session.ReturnRequestQueue(epoll.epoll->pollable);  // of the one that was alone
   Watch* watch = CurrentShared().watches.New();
   if (watch == nullptr) return -ENOMEM;
   SetWatchEvent(event, watch);

@@ -130,14 +130,17 @@ long WaitOnInstance(Session& session, int epoll, Description& instance, epoll_ev
   bool ask_kernel = true;
   while (true) {
     const long count = Collection(session, epoll, instance, events, limit).Collect(ask_kernel);
-    if (count != 0) return count;
+    if (count != 0) {
+      session.LookBeside(session.QueuesOf(*instance.epoll));
+      return count;
+    }
     if (interrupted) return -EINTR;
     if (!polled) {
       // The device may hold what would make us ready.
       polled = true;
       const Socket* const only = OnlySocket(instance.epoll->pollable);
       if (at_once) {
-        session.Poll(only);
+        session.Poll(only, session.QueuesOf(*instance.epoll));
       } else {
         session.PollBeforeWait(only);
       }

@@ -32,11 +32,7 @@ class Poller {
       entries[i].revents = 0;
       if (entries[i].fd >= 0) Sort(static_cast<unsigned>(i));
     }
-    // A queue of its own is for a socket that is waited for alone.
-    for (size_t i = 0; i < item_count_; ++i) {
-      const bool socket = items_[i].description->kind == Description::Kind::kSocket;
-      if (item_count_ > 1 || !socket) session_.ReturnQueue(Target(items_[i]));
-    }
+    LearnQueues();
   }
   ~Poller() {
     if (session_.failed()) return;
@@ -62,6 +58,19 @@ class Poller {
     if (ask_kernel) {
       kernel_[kernel_count_] = {entries_[entry].fd, entries_[entry].events, 0};
       kernel_entry_[kernel_count_++] = entry;
+    }
+  }
+  // Which queues of the device the sockets have that are looked at, and which they may not keep: of
+  // what an instance watches only that instance's own waits see the queues.
+  void LearnQueues() {
+    for (size_t i = 0; i < item_count_; ++i) {
+      const bool socket = items_[i].description->kind == Description::Kind::kSocket;
+      if (!socket) {
+        session_.ReturnQueue(Target(items_[i]));
+      } else if (item_count_ > 1) {
+        session_.ReturnRequestQueue(Target(items_[i]));
+        queues_ |= session_.QueuesOf(*items_[i].description->socket);
+      }
     }
   }
   bool IsGone(const Item& item) const {
@@ -119,6 +128,7 @@ class Poller {
   mutable Scratch<unsigned, kInlineEntries> kernel_entry_;
   size_t item_count_ = 0;
   unsigned kernel_count_ = 0;
+  QueueMask queues_ = 0;
   bool attached_ = false;
 };
 
@@ -151,7 +161,10 @@ long Poller::Run(Instant deadline, bool at_once, const sigset_t* mask) {
     }
     TakeKernelEvents();
     const long ready = CountReady();
-    if (ready != 0) return ready;
+    if (ready != 0) {
+      session_.LookBeside(queues_);
+      return ready;
+    }
     if (interrupted) return -EINTR;
     if (!polled) {
       // The device may hold what would make us ready.
@@ -159,7 +172,7 @@ long Poller::Run(Instant deadline, bool at_once, const sigset_t* mask) {
       kernel_known = true;
       const Socket* const only = item_count_ == 1 ? OnlySocket(Target(items_[0])) : nullptr;
       if (at_once) {
-        session_.Poll(only);
+        session_.Poll(only, queues_);
       } else {
         session_.PollBeforeWait(only);
       }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A TAP of several queues: threads that read bulk side by side get one each, lose no byte, and leave
-none open, neither when they end nor when they are killed. A reader that changes to another way of
+"""A TAP of several queues: threads that read bulk side by side get one each, and one that waits for
+several streams one for each; they lose no byte, and leave none open, neither when they end nor when
+they are killed. A reader that changes to another way of
 waiting is not forgotten there."""
 import os
 import signal
@@ -28,6 +29,56 @@ def receive(connection):
 print("ready", flush=True)
 while True:
     threading.Thread(target=receive, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+# One thread for all. SIGUSR1: from then on its epoll instance is waited for in another.
+SEVERAL = """
+import select, signal, socket, sys, zlib
+way = sys.argv[3] if len(sys.argv) > 3 else "select"
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+connections = {listener.fileno(): [listener, 0, 0]}
+inner = select.epoll() if way == "epoll" else select.poll()
+outer = None
+nests = False
+def nest(*_):
+    global nests
+    nests = True
+signal.signal(signal.SIGUSR1, nest)
+inner.register(listener, select.POLLIN)
+def ready():
+    if way in ("select", "again"):
+        return select.select(list(connections), [], [], 0 if way == "again" else None)[0]
+    if outer is not None:
+        outer.poll()
+    return [fd for fd, _ in inner.poll(0 if outer is not None else None)]
+memory = memoryview(bytearray(1 << 17))
+lies = 0
+print("ready", flush=True)
+while True:
+    if nests and outer is None:
+        outer = select.epoll()
+        outer.register(inner, select.EPOLLIN)
+    for fd in ready():
+        connection = connections[fd]
+        if connection[0] is listener:
+            accepted = listener.accept()[0]
+            accepted.setblocking(False)
+            connections[accepted.fileno()] = [accepted, 0, 0]
+            inner.register(accepted, select.POLLIN)
+            continue
+        try:
+            n = connection[0].recv_into(memory)
+        except BlockingIOError:
+            lies += 1
+            continue
+        connection[1] += n
+        connection[2] = zlib.crc32(memory[:n], connection[2])
+        if n == 0:
+            inner.unregister(fd)
+            connection[0].sendall(b"%d %d" % (connection[1], connection[2]))
+            del connections[fd]
+            connection[0].close()
+            print("lies", lies, flush=True)
 """
 
 # An idle process of the same stack, which starts the one that receives.
@@ -190,11 +241,11 @@ def all_closed(net):
     return net.native or queues() == 1
 
 
-def test(net):
-    server = net.wrapped("python3", "-c", RECEIVERS, STACK4, 7101)
+def all_arrives(net, port, server, meanwhile=lambda: None):
     harness.eventually(lambda: b"ready" in server.out(), "the server is ready")
-    senders = [Sender(7101, seed) for seed in (3, 5, 7, 11)][:STREAMS]
+    senders = [Sender(port, seed) for seed in (3, 5, 7, 11)][:STREAMS]
     until_queues_are_open(net, senders)
+    meanwhile()
     for sender in senders:
         sender.stopping = True
     for sender in senders:
@@ -203,12 +254,37 @@ def test(net):
               "sent %d bytes, crc %d; the other end says %s (%s)" % (
                   sender.count, sender.crc, sender.answer, sender.error))
     harness.eventually(lambda: all_closed(net), "no queue is left open")
-    server.stop()
-    changing_ways(net)
 
-    if net.native:
-        return
-    parent = net.wrapped("python3", "-c", PARENT, STACK4, RECEIVERS)
+
+def several_in_one_thread(net):
+    """Who waits for several streams gets a queue for each, is told of none that has nothing, and gives
+    them back when its instance is waited for in another."""
+    for number, way in enumerate(("select", "poll", "again", "epoll")):
+        server = net.wrapped("python3", "-c", SEVERAL, STACK4, 7110 + number, way)
+
+        def nest(process=server):
+            os.kill(process.pid, signal.SIGUSR1)
+            harness.eventually(lambda: all_closed(net), "no queue is left when the instance is nested")
+
+        all_arrives(net, 7110 + number, server, nest if way == "epoll" else lambda: None)
+        harness.eventually(lambda process=server: process.out().count(b"lies") == STREAMS, "all have ended")
+        check(b"lies 0" in server.out().splitlines()[-1], "%s: ready, and nothing there: %s" % (way, server.out()))
+        server.stop()
+
+
+def test(net):
+    server = net.wrapped("python3", "-c", RECEIVERS, STACK4, 7101)
+    all_arrives(net, 7101, server)
+    server.stop()
+    several_in_one_thread(net)
+    changing_ways(net)
+    if not net.native:
+        killed(net, RECEIVERS)
+        killed(net, SEVERAL)
+
+
+def killed(net, program):
+    parent = net.wrapped("python3", "-c", PARENT, STACK4, program)
     harness.eventually(lambda: b"ready" in parent.out(), "the child is ready")
     child = int(parent.out().split(b"child ")[1].split()[0])
     senders = [Sender(7103, seed) for seed in (3, 5, 7)]

@@ -262,6 +262,7 @@ void Stack::Mend(const tcp::Connection**, Instant) {}
 void Stack::Condemn(tcp::Connection*) {}
 void Stack::OpenLanding(const Socket&, void*, size_t, bool) {}
 unsigned Stack::DeviceQueue(const Socket&) const { return 0; }
+const Pollable* Stack::DeviceQueueOwner(unsigned) const { return nullptr; }
 unsigned Stack::GiveDeviceQueue(Socket&, unsigned) { return 0; }
 void Stack::ReturnDeviceQueue(unsigned) {}
 

@@ -87,6 +87,8 @@ TEST_F(LandingTest, AQueueOfItsOwnIsForWhoSharesTheWire) {
   EXPECT_EQ(tcp().GiveDeviceQueue(c, 8), 1u);
   EXPECT_EQ(tcp().GiveDeviceQueue(c, 8), 0u);  // one each
   EXPECT_EQ(tcp().DeviceQueue(c), 1u);
+  EXPECT_EQ(tcp().DeviceQueueOwner(1), &socket_->pollable);
+  EXPECT_EQ(tcp().DeviceQueueOwner(2), nullptr);
   tcp().CheckInvariants();
   Wait();
   EXPECT_TRUE(landing().IsOpen());  // whose text comes by its queue is no guess
