@@ -277,8 +277,9 @@ Result<SendSpace> Stack::ReserveSend(Socket& socket, size_t wanted, Instant now)
   udp_.FlushBurst(now);
   return tcp_.ReserveSend(*socket.tcp, wanted, now);
 }
-void Stack::CommitSend(Socket& socket, size_t filled, bool more, Instant now) {
-  tcp_.CommitSend(*socket.tcp, filled, more, now);
+void Stack::CommitSend(Socket& socket, size_t filled) { tcp_.CommitSend(*socket.tcp, filled); }
+void Stack::SendCommitted(Socket& socket, bool more, Instant now) {
+  tcp_.SendCommitted(*socket.tcp, more, now);
 }
 Status Stack::Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
                       Instant now) {

@@ -96,8 +96,11 @@ class Stack {
   // nothing) before any other call. For streams only; errors as Send's. A death in between leaves
   // nothing.
   Result<SendSpace> ReserveSend(Socket& socket, size_t wanted, Instant now);
-  // `more`: the caller goes on at once, as with MSG_MORE; without it nothing is held any longer.
-  void CommitSend(Socket& socket, size_t filled, bool more, Instant now);
+  void CommitSend(Socket& socket, size_t filled);
+  // What was committed may leave, in one frame where it fits one: after the last of several
+  // ReserveSend and CommitSend. `more`: others follow, as with MSG_MORE; without it nothing is held
+  // any longer.
+  void SendCommitted(Socket& socket, bool more, Instant now);
   Status Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
                  Instant now);
   Status Shutdown(Socket& socket, int how, Instant now);

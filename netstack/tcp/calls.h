@@ -11,9 +11,10 @@ Status Connect(Context& context, Connection& c, const Endpoint& remote, Instant 
 Status Disconnect(Context& context, Connection& c, Instant now);
 Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, int flags,
                         Instant now);
-// See Stack::ReserveSend and Stack::CommitSend.
+// See Stack::ReserveSend, Stack::CommitSend and Stack::SendCommitted.
 Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, Instant now);
-void CommitSend(Context& context, Connection& c, size_t filled, bool more, Instant now);
+void CommitSend(Context& context, Connection& c, size_t filled);
+void SendCommitted(Context& context, Connection& c, bool more, Instant now);
 // See Stack::HoldReply. FlushHeldReply: false when there was none.
 void HoldReply(Context& context, Connection& c, Instant now);
 bool FlushHeldReply(Context& context, Instant now);

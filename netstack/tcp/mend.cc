@@ -7,6 +7,7 @@
 #include "netstack/tcp/acknowledge.h"
 #include "netstack/tcp/constants.h"
 #include "netstack/tcp/lifecycle.h"
+#include "netstack/tcp/output.h"
 #include "netstack/tcp/ports.h"
 #include "netstack/tcp/readiness.h"
 #include "netstack/tcp/send_queue.h"
@@ -107,6 +108,8 @@ void MendTimers(Context& context, Connection& c, Instant now) {
     }
   } else if (c.retransmit_kind != RetransmitTimer::kNone) {
     context.core->timers.Arm(&c.retransmit_timer, now + c.rto);
+  } else if (HasUnsent(c)) {
+    ArmWindowProbe(context, c, now);  // a write that had its bytes in the queue and no output yet
   }
 }
 

@@ -134,9 +134,11 @@ bool FlushHeldReply(Context& context, Instant now) {
   return true;
 }
 
-void CommitSend(Context& context, Connection& c, size_t filled, bool more, Instant now) {
+void CommitSend(Context& context, Connection& c, size_t filled) {
   CloseSendSpace(context, c, static_cast<uint32_t>(filled));
-  if (filled == 0 && more) return;
+}
+
+void SendCommitted(Context& context, Connection& c, bool more, Instant now) {
   if (!more) c.send.push = c.send.end;
   Output(context, c, now, more ? PushMode::kMore : PushMode::kNagle);
   PublishReadiness(context, c);

@@ -130,8 +130,12 @@ Result<SendSpace> Tcp::ReserveSend(Connection& c, size_t wanted, Instant now) {
   return userstack::tcp::ReserveSend(context_, c, wanted, now);
 }
 
-void Tcp::CommitSend(Connection& c, size_t filled, bool more, Instant now) {
-  userstack::tcp::CommitSend(context_, c, filled, more, now);
+void Tcp::CommitSend(Connection& c, size_t filled) {
+  userstack::tcp::CommitSend(context_, c, filled);
+}
+
+void Tcp::SendCommitted(Connection& c, bool more, Instant now) {
+  userstack::tcp::SendCommitted(context_, c, more, now);
 }
 
 Result<size_t> Tcp::Receive(Connection& c, const IoVector& data, int flags, int* message_flags,

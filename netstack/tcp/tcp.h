@@ -45,7 +45,8 @@ class Tcp {
                       Instant now);  // EAGAIN EPIPE ENOTCONN ...
   // See Stack::ReserveSend.
   Result<SendSpace> ReserveSend(Connection& connection, size_t wanted, Instant now);
-  void CommitSend(Connection& connection, size_t filled, bool more, Instant now);
+  void CommitSend(Connection& connection, size_t filled);
+  void SendCommitted(Connection& connection, bool more, Instant now);
   // See Stack::HoldReply. HeldUntil: never when none is.
   void HoldReply(Connection& connection, Instant now);
   bool FlushHeldReply(Instant now);

@@ -99,6 +99,7 @@ class FileSend {
         file_ = File::kNotCached;
         return 0;
       }
+      if (left >= Session::kBulk) call.session().LookBeforeBulk();
       size_t moved = 0;
       const auto attempt = [&]() -> long { return ReadInto(call, want, left, &moved); };
       result = Repeat(call, kWaitWritable, call.description().nonblocking,
@@ -110,6 +111,7 @@ class FileSend {
     return result;
   }
 
+  // All is read before any of it is sent, so that it leaves in as few frames as it can.
   long ReadInto(SocketCall& call, size_t want, size_t left, size_t* moved) {
     while (*moved < want) {
       // An error that the next call has to report: to ask again would consume it.
@@ -122,11 +124,12 @@ class FileSend {
                                 position_ + static_cast<long>(*moved), 0, RWF_NOWAIT);
       if (n <= 0) file_ = n == 0 ? File::kEnded : File::kNotCached;
       const size_t filled = n > 0 ? static_cast<size_t>(n) : 0;
-      const bool more = n != 0 && *moved + filled < left;
-      call.stack().CommitSend(call.socket(), filled, more, call.now());
+      call.stack().CommitSend(call.socket(), filled);
       if (n <= 0) break;
       *moved += filled;
     }
+    const bool more = file_ != File::kEnded && *moved < left;
+    call.stack().SendCommitted(call.socket(), more, call.now());
     return static_cast<long>(*moved);
   }
 
@@ -174,8 +177,9 @@ long SendAtOnce(int out, int in, off_t position, size_t count) {
     n = RawSyscall(SYS_preadv2, in, Word(&entry), 1, position, 0, RWF_NOWAIT);
   }
   const bool all = n == static_cast<long>(count);
-  call.stack().CommitSend(socket, all ? count : 0, !all, call.now());
+  call.stack().CommitSend(socket, all ? count : 0);
   if (!all) return 0;
+  call.stack().SendCommitted(socket, false, call.now());
   call.description().missed = false;
   return n;
 }

@@ -244,7 +244,8 @@ class Reserving : public Mending {
     if (!space.ok()) return -space.error();
     const size_t n = std::min<size_t>(text.size(), (*space).length);
     std::memcpy((*space).bytes, text.data(), n);
-    a().stack->CommitSend(*sock.raw, n, more, now());
+    a().stack->CommitSend(*sock.raw, n);
+    a().stack->SendCommitted(*sock.raw, more, now());
     a().stack->CheckInvariants();
     Run(Duration::Milliseconds(1));
     return static_cast<long>(n);
@@ -281,6 +282,37 @@ TEST_F(Reserving, AReservationOfWhichNothingCameLeavesNothing) {
   EXPECT_EQ(Put(pair.client, "", 100, false), 0);  // a file that ended early: what is held goes
   Run(Duration::Milliseconds(20));
   EXPECT_EQ(Receive(pair.server).text, "held");
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(Reserving, SeveralReservationsLeaveInOneFrame) {
+  Pair pair = Connected(80);
+  TakeFrames(a());
+  for (const char* part : {"one ", "two ", "three"}) {
+    const Result<SendSpace> space = a().stack->ReserveSend(*pair.client.raw, 100, now());
+    ASSERT_TRUE(space.ok());
+    std::memcpy((*space).bytes, part, std::strlen(part));
+    a().stack->CommitSend(*pair.client.raw, std::strlen(part));
+    a().stack->CheckInvariants();
+  }
+  a().stack->SendCommitted(*pair.client.raw, false, now());
+  Pump();
+  EXPECT_EQ(TakeFrames(a()).size(), 1u);
+  EXPECT_EQ(Receive(pair.server).text, "one two three");
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(Reserving, WhatADeathLeftUnsentIsSentAfterwards) {
+  Pair pair = Connected(80);
+  const Result<SendSpace> space = a().stack->ReserveSend(*pair.client.raw, 4, now());
+  ASSERT_TRUE(space.ok());
+  std::memcpy((*space).bytes, "left", 4);
+  a().stack->CommitSend(*pair.client.raw, 4);
+  Mend(a());  // SendCommitted never came
+  Run(Duration::Seconds(10));
+  EXPECT_EQ(Receive(pair.server).text, "left");
   Close(&pair.client);
   Close(&pair.server);
 }

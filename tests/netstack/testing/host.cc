@@ -196,9 +196,13 @@ Result<SendSpace> Host::ReserveSend(SimSocket& socket, size_t wanted) {
   return space;
 }
 
-void Host::CommitSend(SimSocket& socket, size_t filled, bool more) {
+void Host::CommitSend(SimSocket& socket, size_t filled) {
   counts_.reserved_bytes += filled;
-  stack_->CommitSend(*socket.socket, filled, more, now_);
+  stack_->CommitSend(*socket.socket, filled);
+}
+
+void Host::SendCommitted(SimSocket& socket, bool more) {
+  stack_->SendCommitted(*socket.socket, more, now_);
 }
 
 void Host::HoldReply(SimSocket& socket) {

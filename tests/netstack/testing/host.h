@@ -128,7 +128,8 @@ class Host {
   void WaitForText(SimSocket& socket, uint8_t* memory, size_t size);
   void Withdraw(SimSocket& socket);
   Result<SendSpace> ReserveSend(SimSocket& socket, size_t wanted);
-  void CommitSend(SimSocket& socket, size_t filled, bool more);
+  void CommitSend(SimSocket& socket, size_t filled);
+  void SendCommitted(SimSocket& socket, bool more);
   void HoldReply(SimSocket& socket);
   Status Shutdown(SimSocket& socket, int how);
   Endpoint LocalName(SimSocket& socket);

@@ -282,15 +282,23 @@ Result<size_t> StreamSide::Put(uint32_t n, int flags) {
   return put;
 }
 
-// As sendfile: the file may end early, or not be there at all.
+// As sendfile: reservation after reservation, then all is sent. The file may end early, or not be
+// there at all.
 Result<size_t> StreamSide::PutReserved(uint32_t n, int flags) {
-  const auto space = host_->ReserveSend(*socket_, n);
-  if (!space.ok()) return space.status();
-  auto filled = (*space).length;
-  if (random_.Below(8) == 0) filled = static_cast<uint32_t>(random_.Below(filled + 1));
-  FillContent(plan_.stream, sent_, (*space).bytes, filled);
-  host_->CommitSend(*socket_, filled, (flags & MSG_MORE) != 0);
-  if (filled != 0) return size_t{filled};
+  size_t put = 0;
+  for (bool whole = true; whole && put < n;) {
+    const auto space = host_->ReserveSend(*socket_, n - put);
+    if (!space.ok() && put == 0) return space.status();
+    if (!space.ok()) return put;
+    auto filled = (*space).length;
+    if (random_.Below(8) == 0) filled = static_cast<uint32_t>(random_.Below(filled + 1));
+    FillContent(plan_.stream, sent_ + put, (*space).bytes, filled);
+    host_->CommitSend(*socket_, filled);
+    put += filled;
+    whole = filled == (*space).length;
+  }
+  host_->SendCommitted(*socket_, (flags & MSG_MORE) != 0);
+  if (put != 0) return put;
   FillContent(plan_.stream, sent_, buffer_.data(), n);
   return host_->Send(*socket_, buffer_.data(), n, flags);
 }
