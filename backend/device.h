@@ -1,7 +1,8 @@
 // Device: a wire. Process-local object over descriptors that every attached process has. Moves
 // packets and frames between the core's pools and the wire; holds no protocol. All calls by whoever
-// holds the stack's lock, except wait_descriptor(). A Device keeps no packet, frame or buffer of
-// the arena between calls, so that a process may die at any time without taking some along.
+// holds the stack's lock, but for wait_descriptor() and what says otherwise. A Device keeps no
+// packet, frame or buffer of the arena between calls, so that a process may die at any time without
+// taking some along.
 #pragma once
 
 #include <cstddef>
@@ -50,6 +51,11 @@ class Device {
   virtual Sent TransmitEncoded(unsigned /*queue*/, const uint8_t*, size_t) {
     return Sent::kDropped;
   }
+  // Whether frames may also be put on the wire by TransmitApart, which needs no lock of the
+  // caller's and may be called by any thread, as long as the frame and its buffers stay as they
+  // are. Nothing is counted.
+  virtual bool transmits_apart() const { return false; }
+  virtual Sent TransmitApart(const Frame&) { return Sent::kDropped; }
   // Makes the wire notice what Transmit queued (for rings). False: not all of it could be taken;
   // call again as after kBusy.
   virtual bool Kick() { return true; }

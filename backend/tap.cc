@@ -515,7 +515,7 @@ size_t TapDevice::ReceiveFrom(unsigned queue, Core& core, Packet** packets, size
   return taken;
 }
 
-Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
+long TapDevice::Write(const Frame& frame) const {
   VirtioHeader header = EncodeVirtioHeader(frame.offload);
   iovec entries[kMaxSlices + 2];
   entries[0] = {header.data(), header.size()};
@@ -532,6 +532,11 @@ Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
     // It was never opened, or the interface is gone.
     if (sent == -EBADFD && fd != fd_.get()) sent = KernelWritev(fd = fd_.get(), entries, count);
   } while (sent == -EINTR);
+  return sent;
+}
+
+Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
+  const long sent = Write(frame);
   if (sent >= 0) return Sent::kDone;
   if (sent == -EAGAIN) return Sent::kBusy;
   // EIO: the interface is down, as a cable that is not plugged in. ENOBUFS, ENOMEM: the kernel is
@@ -539,6 +544,12 @@ Device::Sent TapDevice::Transmit(Core& core, const Frame& frame) {
   gone_ = gone_ || sent == -EBADFD;
   core.counters.Add(Counter::kDeviceOutRefused);
   return Sent::kDropped;
+}
+
+Device::Sent TapDevice::TransmitApart(const Frame& frame) {
+  const long sent = Write(frame);
+  if (sent >= 0) return Sent::kDone;
+  return sent == -EAGAIN ? Sent::kBusy : Sent::kDropped;
 }
 
 size_t TapDevice::Encode(const Frame& frame, uint8_t* out, size_t limit) {

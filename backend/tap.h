@@ -1,7 +1,8 @@
 // TapDevice: Linux's TAP with virtio-net headers, so that checksums and segments of up to 64 KiB
 // cross in both directions as they are.
 //
-// Owner: the process; calls by whoever holds the stack's lock, but TransmitEncoded. Invariants: 1.
+// Owner: the process; calls by whoever holds the stack's lock, but TransmitEncoded and
+// TransmitApart, which read what does not change after Open. Invariants: 1.
 // fd_ is attached to the interface name_, those of queues_ that are open too. 2. No buffer of the
 // arena is held between calls.
 #pragma once
@@ -35,6 +36,8 @@ class TapDevice : public Device {
   int queue_descriptor(unsigned queue) const override { return queues_.descriptor(queue); }
   Sent Transmit(Core& core, const Frame& frame) override;
   size_t Encode(const Frame& frame, uint8_t* out, size_t limit) override;
+  bool transmits_apart() const override { return true; }
+  Sent TransmitApart(const Frame& frame) override;
   Sent TransmitEncoded(unsigned queue, const uint8_t* bytes, size_t size) override;
   int wait_descriptor() const override { return fd_.get(); }
   size_t Descriptors(int* out, size_t limit) const override;
@@ -47,6 +50,8 @@ class TapDevice : public Device {
   std::string Configure(const DeviceOptions& options, std::string* warning);
   std::string ReadInterface(const DeviceOptions& options, std::string* warning);
 
+  // What writev says.
+  long Write(const Frame& frame) const;
   // Takes frames off `fd`; *error is what ended it, 0 when that was enough of them.
   static size_t ReceiveOn(int fd, Core& core, Packet** packets, size_t limit, uint16_t interface,
                           Instant now, long* error);

@@ -65,6 +65,8 @@ void WalkList(const ListType& list) {
        s = g_shared->all_sleepers.Next(s)) {
     WalkList(s->own_set.all);
     WalkList(s->own_set.ready);
+    WalkList(s->carried);
+    WalkList(s->filling);
   }
   g_shared->stack->CheckInvariants(&g_shared->suspect);
   ExitChild(0);

@@ -229,6 +229,32 @@ void Drain(Instant now, bool all = true);
 void ReportProblem();
 void ReleaseSleeper(Sleeper* sleeper, Instant now);
 
+// With the lock, at its end: whoever sleeps on the device keeps the deadline that there is now.
+void KeepDeadline();
+// Lets go of the lock, wakes who was found ready, and writes what does not need it. Handlers stay
+// put off.
+void LetGo();
+// The lock again after LetGo. False: failed, and handlers have run.
+bool TakeAgain();
+
+// --- what a thread does for the stack without its lock (apart.cc) ---
+// With the lock: whether others had to sleep for it lately, and nothing holds the device up.
+bool IsContended(Instant now);
+// With the lock, for each frame in the order of the stack. True: this thread has it, or who carries
+// its flow already, and writes it after the lock.
+bool Carry(Frame* frame, bool contended);
+struct CarriedFrames {
+  static constexpr unsigned kMost = 8;
+  unsigned count = 0;
+  Frame* frames[kMost];
+};
+// With the lock: the first frames of this thread's.
+CarriedFrames FirstCarried();
+// Without it: writes these and what has come behind them.
+void WriteCarried(CarriedFrames frames);
+// What a thread that is no more was at.
+void DropApart(Sleeper* sleeper);
+
 // --- the device's further queues (queues.cc) ---
 // This thread has read so much from `socket` at once: it may get a queue for it.
 void NoteBulk(Socket& socket, size_t received, Instant now);

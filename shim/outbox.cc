@@ -11,8 +11,6 @@
 namespace userstack::shim {
 namespace {
 
-constexpr Duration kContended = Duration::Milliseconds(100);
-
 // This thread's, made when it is first wanted. Null: out of memory.
 Outbox* OwnOutbox() {
   if (t_state.outbox != nullptr) return t_state.outbox;
@@ -51,13 +49,6 @@ Frame* FrameOf(Core& core, const Outbox::Entry& entry) {
 }
 
 }  // namespace
-
-bool WritesAfterUnlock(Instant now) {
-  const Shared& shared = *g_shared;
-  return shared.contended_at != 0 &&
-         now.nanoseconds - shared.contended_at < kContended.nanoseconds && !shared.device_busy &&
-         !t_state.is_pump;
-}
 
 bool AddToOutbox(const Frame& frame) {
   Outbox* box = OwnOutbox();

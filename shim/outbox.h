@@ -30,8 +30,6 @@ struct Outbox {
   Entry entries[kMost];
 };
 
-// With the lock: may this session's small frames wait until it let go of it?
-bool WritesAfterUnlock(Instant now);
 // With the lock. False: the frame is too large, or the device wants it otherwise: transmit it,
 // after FlushOutbox.
 bool AddToOutbox(const Frame& frame);

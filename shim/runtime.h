@@ -84,6 +84,11 @@ class Session {
   // little.
   static constexpr size_t kBulk = 65536;
   void LookBeforeBulk();
+  // Whether a call with kBulk bytes had better copy them while others use the stack; and how: the
+  // caller has pinned what it works on and reserved memory (CurrentSleeper().filling) for the first
+  // of these bytes. When it returns the call may have failed, and anything may have changed.
+  bool CopiesApart() const;
+  void FillApart(const IoVector& from);
   // From now on, until it is called again: the call waits for text of `socket` and has this memory
   // for it (null: no more). What lands there is reported by the next Stack::Receive.
   static void OfferMemory(Socket* socket, void* memory, size_t size);

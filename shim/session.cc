@@ -97,29 +97,6 @@ Sleeper* NewSleeper() {
   return sleeper;
 }
 
-// Who sleeps on the device sleeps until what was the next deadline then. A session that made an
-// earlier one sees to it that it is kept: a ticking pump notices by itself, any other is told once.
-void EnsureDeadlineIsKept() {
-  Shared& shared = *g_shared;
-  const int64_t next = shared.device_busy ? 0 : shared.stack->NextDeadline().nanoseconds;
-  Store(&shared.next_deadline, next);
-  if (shared.attendant == nullptr || shared.attendant == t_state.sleeper) return;
-  if (next >= shared.attended_until) return;
-  switch (shared.pump_state) {
-    case PumpState::kTicking:
-      break;
-    case PumpState::kParked:
-    case PumpState::kAttending:
-      shared.pump_state = PumpState::kTicking;
-      RingPump();
-      break;
-    case PumpState::kNone:
-      shared.attended_until = next;
-      SendRing(*shared.attendant);
-      break;
-  }
-}
-
 // What is kept for more to follow goes at a tick of the pump, at the latest. False: it does not
 // tick yet.
 bool PumpTicks() {
@@ -161,6 +138,29 @@ bool HoldsForBatch(Instant now) {
 bool IsForked() { return g_local.fork_mark->load(std::memory_order_relaxed) == 0; }
 
 }  // namespace
+
+// Who sleeps on the device sleeps until what was the next deadline then. A session that made an
+// earlier one sees to it that it is kept: a ticking pump notices by itself, any other is told once.
+void KeepDeadline() {
+  Shared& shared = *g_shared;
+  const int64_t next = shared.device_busy ? 0 : shared.stack->NextDeadline().nanoseconds;
+  Store(&shared.next_deadline, next);
+  if (shared.attendant == nullptr || shared.attendant == t_state.sleeper) return;
+  if (next >= shared.attended_until) return;
+  switch (shared.pump_state) {
+    case PumpState::kTicking:
+      break;
+    case PumpState::kParked:
+    case PumpState::kAttending:
+      shared.pump_state = PumpState::kTicking;
+      RingPump();
+      break;
+    case PumpState::kNone:
+      shared.attended_until = next;
+      SendRing(*shared.attendant);
+      break;
+  }
+}
 
 Instant MonotonicNow() {
   timespec now;
@@ -235,6 +235,7 @@ void ReleaseSleeper(Sleeper* sleeper, Instant now) {
   StopAttending(sleeper);
   if (g_shared->pump == sleeper) g_shared->pump = nullptr;
   sleeper->waiter.node.Unlink();
+  DropApart(sleeper);
   while (Watch* watch = sleeper->own_set.all.front()) {
     Detach(*watch, core.wakes);
     g_shared->watches.Delete(watch);
@@ -344,9 +345,10 @@ void Drain(Instant now, bool all) {
   if (t_state.refused != 0) [[unlikely]] {
     stack.core().counters.Add(Counter::kDeviceOutRefused, TakeRefused());
   }
-  const bool later = WritesAfterUnlock(now);
+  const bool later = IsContended(now);
   bool queued = false;
   while (Frame* frame = stack.NextFrame(kWireInterface, all)) {
+    if (Carry(frame, later)) continue;
     if (later && AddToOutbox(*frame)) {
       stack.core().frames.Release(frame);
       continue;
@@ -373,8 +375,16 @@ static void QueueOutbox() {
   if (!LockShared()) return ForgetOutbox();
   ReturnOutbox();
   SetDeviceBusy(true);
-  EnsureDeadlineIsKept();
+  KeepDeadline();
   UnlockShared();
+}
+
+bool TakeAgain() {
+  if (LockShared()) return true;
+  g_slots = nullptr;
+  t_state.in_session = false;
+  DeliverDeferredSignals();
+  return false;
 }
 
 bool EnterStack() {
@@ -382,12 +392,7 @@ bool EnterStack() {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   if (IsForked()) [[unlikely]]
     AdoptAfterSilentFork();
-  if (!LockShared()) {
-    g_slots = nullptr;
-    t_state.in_session = false;
-    DeliverDeferredSignals();
-    return false;
-  }
+  if (!TakeAgain()) return false;
   if (t_state.suspended != nullptr) [[unlikely]]
     DropAbandonedWait();
   if (t_state.sleeper == nullptr) [[unlikely]] {
@@ -401,17 +406,23 @@ bool EnterStack() {
   return true;
 }
 
-void LeaveStack() {
+void LetGo() {
   WakeBatch wakes;
   CollectWakes(&wakes);
-  EnsureDeadlineIsKept();
+  KeepDeadline();
   if (!t_state.is_pump) {
     __atomic_store_n(&g_shared->sessions, g_shared->sessions + 1, __ATOMIC_RELAXED);
   }
+  const CarriedFrames carried = FirstCarried();
   UnlockShared();
   if (!FlushOutbox()) [[unlikely]]
     QueueOutbox();
   wakes.Send();
+  if (carried.count != 0) WriteCarried(carried);
+}
+
+void LeaveStack() {
+  LetGo();
   std::atomic_signal_fence(std::memory_order_seq_cst);
   t_state.in_session = false;
   std::atomic_signal_fence(std::memory_order_seq_cst);

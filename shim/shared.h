@@ -7,7 +7,8 @@
 // slots that point at it, in all live processes.
 // 2. description->pins equals the number of entries in the sleepers' `pinned` that name it.
 // 3. A Process with pid 0 is free, and its slots are all null.
-// 4. A watch with descriptor >= 0 is an epoll item and is freed with its target or its set; one
+// 4. A frame whose flow is in `carried` is on that sleeper's list, or not yet out of the stack.
+// 5. A watch with descriptor >= 0 is an epoll item and is freed with its target or its set; one
 // with descriptor -1 belongs to the call that made it, which frees it.
 #pragma once
 
@@ -76,6 +77,10 @@ struct Sleeper {
   char doorbell[16] = {};  // sun_path bytes, leading NUL included
   uint8_t pinned_count = 0;
   Description* pinned[kMaxPins] = {};
+  // What its thread is at without the lock (apart.cc): frames that it writes to the device, in
+  // order, and memory that it fills.
+  List<Frame, &Frame::node> carried;
+  tcp::SendChunks filling;
   ListNode node;  // on Shared::all_sleepers
 };
 
@@ -99,7 +104,14 @@ struct QueueUse {
   bool requests = false;  // atomic: its reader waits for a request at a time
 };
 
+// A flow some frames of which are on `by`'s list: what follows them goes there too.
+struct CarriedFlow {
+  const void* flow = nullptr;
+  const Sleeper* by = nullptr;
+};
+
 struct Shared {
+  static constexpr unsigned kMostCarriedFlows = 32;
   static constexpr uint64_t kMagic = 0x7573657273746b31;  // "userstk1"
   uint64_t magic = 0;
   uint8_t build[32] = {};         // the library that made this; another build must not touch it
@@ -130,6 +142,8 @@ struct Shared {
   uint32_t placements = 0;    // placeholders that were used again
   uint32_t open_queues = 0;   // atomic: bit i is queue i + 1
   QueueUse queue_use[DeviceQueues::kMost];
+  uint32_t carried_flows = 0;  // bit i: carried[i] is in use
+  CarriedFlow carried[kMostCarriedFlows];
   uint32_t local_generation = 0;    // Ip::local_generation() that the device knows
   uint64_t process_generation = 0;  // atomic: the pump looks at the processes again
 

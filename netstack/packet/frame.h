@@ -49,7 +49,10 @@ struct Frame {
   uint8_t queue = 0;            // of the device (device_queues.h)
   uint16_t interface = 0;       // index of the interface it leaves by
   uint32_t payload_length = 0;  // bytes in the slices
-  Offload offload;              // checksum_start is relative to `begin` once the link header is on
+  // Frames of one flow leave in order, whoever writes them (shim/apart). Compared, never followed;
+  // null: it does not matter.
+  const void* flow = nullptr;
+  Offload offload;  // checksum_start is relative to `begin` once the link header is on
   // Who waits for this frame to leave; nullptr for nobody. Kept by Charge and FramePool::Release.
   FrameOwner* owner = nullptr;
   uint32_t charge = 0;

@@ -277,6 +277,14 @@ Result<SendSpace> Stack::ReserveSend(Socket& socket, size_t wanted, Instant now)
   udp_.FlushBurst(now);
   return tcp_.ReserveSend(*socket.tcp, wanted, now);
 }
+uint32_t Stack::ReserveApart(const Socket& socket, size_t wanted, tcp::SendChunks* to) {
+  return tcp_.ReserveApart(*socket.tcp, wanted, to);
+}
+size_t Stack::CommitApart(Socket& socket, tcp::SendChunks* from, bool more, Instant now) {
+  udp_.FlushBurst(now);
+  return tcp_.CommitApart(*socket.tcp, from, more, now);
+}
+void Stack::DropApart(tcp::SendChunks* chunks) { tcp_.DropApart(chunks); }
 void Stack::CommitSend(Socket& socket, size_t filled) { tcp_.CommitSend(*socket.tcp, filled); }
 void Stack::SendCommitted(Socket& socket, bool more, Instant now) {
   tcp_.SendCommitted(*socket.tcp, more, now);

@@ -101,6 +101,13 @@ class Stack {
   // ReserveSend and CommitSend. `more`: others follow, as with MSG_MORE; without it nothing is held
   // any longer.
   void SendCommitted(Socket& socket, bool more, Instant now);
+  // The same for a caller that lets others use the stack while it fills the memory: full chunks for
+  // up to `wanted` bytes, in the caller's keeping until CommitApart or DropApart. For streams only.
+  // 0: none, and Send says why. CommitApart returns how many bytes are sent now: all, or 0 when the
+  // stream has come to take none meanwhile.
+  uint32_t ReserveApart(const Socket& socket, size_t wanted, tcp::SendChunks* to);
+  size_t CommitApart(Socket& socket, tcp::SendChunks* from, bool more, Instant now);
+  void DropApart(tcp::SendChunks* chunks);
   Status Receive(Socket& socket, const IoVector& data, int flags, ReceivedMessage* message,
                  Instant now);
   Status Shutdown(Socket& socket, int how, Instant now);

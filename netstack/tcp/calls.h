@@ -15,6 +15,9 @@ Result<size_t> SendData(Context& context, Connection& c, const IoVector& data, i
 Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, Instant now);
 void CommitSend(Context& context, Connection& c, size_t filled);
 void SendCommitted(Context& context, Connection& c, bool more, Instant now);
+// See Stack::ReserveApart and Stack::CommitApart.
+uint32_t ReserveApart(Context& context, const Connection& c, size_t wanted, SendChunks* to);
+size_t CommitApart(Context& context, Connection& c, SendChunks* from, bool more, Instant now);
 // See Stack::HoldReply. FlushHeldReply: false when there was none.
 void HoldReply(Context& context, Connection& c, Instant now);
 bool FlushHeldReply(Context& context, Instant now);

@@ -124,6 +124,7 @@ Outgoing BaseSegment(Connection& c, SeqNum sequence, Instant now) {
 Status Send(Context& context, Connection& c, Frame* frame, uint16_t segment_size, Instant now) {
   ++c.segments_out;
   frame->queue = c.device_queue;
+  frame->flow = &c;
   return SendSegment(context, frame, c.tuple, c.route, SendOptionsFor(c.options, c.tuple, c.route),
                      segment_size, now);
 }

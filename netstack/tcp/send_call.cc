@@ -48,7 +48,10 @@ int WhyNotSend(Connection& c) {
   return EPIPE;
 }
 
-uint32_t Room(const Connection& c) {
+// So much at most is copied without the lock at a time.
+constexpr uint32_t kApart = 4 * kLargeBufferBytes;
+
+uint32_t Room(const Connection& c, uint32_t most = kPiece) {
   if (!HasSendRoom(c)) return 0;
   uint32_t room = std::max(c.options.send_buffer - c.queued_memory, kOvershoot);
   const uint32_t low_water = c.tcp_options.not_sent_low_water;
@@ -56,7 +59,7 @@ uint32_t Room(const Connection& c) {
     const uint32_t unsent = c.send.end - c.send.next;
     room = std::min(room, std::max(low_water - unsent, c.mss));
   }
-  return std::min(room, kPiece);
+  return std::min(room, most);
 }
 
 // Linux: sk_stream_wait_memory. Like a full buffer: an open connection waits, and lives on.
@@ -119,6 +122,30 @@ Result<SendSpace> ReserveSend(Context& context, Connection& c, size_t wanted, In
   Push(context, c, now);
   PublishReadiness(context, c);
   return Status(EAGAIN);
+}
+
+// Neither takes the connection's error: that is for the call that reports it.
+static bool MaySend(const Connection& c) {
+  const bool open = c.state == State::kEstablished || c.state == State::kCloseWait;
+  return open && c.error == 0 && !c.send_shut;
+}
+
+uint32_t ReserveApart(Context& context, const Connection& c, size_t wanted, SendChunks* to) {
+  if (!MaySend(c)) return 0;
+  const auto most = static_cast<uint32_t>(std::min<size_t>(Room(c, kApart), wanted));
+  return MakeFullChunks(context, most, to);
+}
+
+size_t CommitApart(Context& context, Connection& c, SendChunks* from, bool more, Instant now) {
+  if (!MaySend(c)) {
+    DropChunks(context, from);
+    return 0;
+  }
+  const uint32_t appended = AppendChunks(c, from);
+  if (!more) c.send.push = c.send.end;
+  Output(context, c, now, more ? PushMode::kMore : PushMode::kNagle);
+  PublishReadiness(context, c);
+  return appended;
 }
 
 void HoldReply(Context& context, Connection& c, Instant now) {

@@ -93,6 +93,43 @@ void CloseSendSpace(Context& context, Connection& c, uint32_t filled) {
   c.queued_memory += filled;
 }
 
+uint32_t MakeFullChunks(Context& context, uint32_t wanted, SendChunks* to) {
+  uint32_t made = 0;
+  while (made + kLargeBufferBytes <= wanted) {
+    SendChunk* chunk = LooseChunk(context, kLargeBufferBytes);
+    if (chunk == nullptr) break;
+    if (chunk->buffer->capacity < kLargeBufferBytes) {  // there are no more large ones
+      context.core->buffers.Release(chunk->buffer);
+      context.chunks.Delete(chunk);
+      break;
+    }
+    chunk->length = kLargeBufferBytes;
+    to->PushBack(chunk);
+    made += chunk->length;
+  }
+  return made;
+}
+
+uint32_t AppendChunks(Connection& c, SendChunks* from) {
+  uint32_t appended = 0;
+  while (SendChunk* chunk = from->PopFront()) {
+    chunk->begin = c.send.end;
+    c.chunks.PushBack(chunk);
+    if (c.next_chunk == nullptr) c.next_chunk = chunk;
+    c.send.end = c.send.end + chunk->length;
+    c.queued_memory += kChunkOverhead + chunk->length;
+    appended += chunk->length;
+  }
+  return appended;
+}
+
+void DropChunks(Context& context, SendChunks* chunks) {
+  while (SendChunk* chunk = chunks->PopFront()) {
+    context.core->buffers.Release(chunk->buffer);
+    context.chunks.Delete(chunk);
+  }
+}
+
 bool HasSendMemory(Context& context) {
   SendChunk* chunk = LooseChunk(context, 1);
   if (chunk == nullptr) return false;

@@ -22,6 +22,11 @@ uint32_t AppendToSendQueue(Context& context, Connection& c, IoCursor& from, uint
 SendSpace OpenSendSpace(Context& context, Connection& c, uint32_t wanted);
 // The first `filled` bytes of it are data now.
 void CloseSendSpace(Context& context, Connection& c, uint32_t filled);
+// Chunks of full large buffers for up to `wanted` bytes, in no queue yet; returns the bytes.
+uint32_t MakeFullChunks(Context& context, uint32_t wanted, SendChunks* to);
+// Moves chunks to the end of the queue, and gives up such as are in none.
+uint32_t AppendChunks(Connection& c, SendChunks* from);
+void DropChunks(Context& context, SendChunks* chunks);
 // Whether a write could get a buffer now.
 bool HasSendMemory(Context& context);
 // Gives up the chunks that lie wholly before SND.UNA.

@@ -70,6 +70,8 @@ struct SendChunk {
   uint32_t length = 0;
 };
 
+using SendChunks = List<SendChunk, &SendChunk::node>;
+
 // What was sent and is not yet cumulatively acknowledged, one record per transmission unit (many
 // MSS with TSO). The records of a connection tile [SND.UNA, SND.NXT). FIN counts as one byte at the
 // end of its record.

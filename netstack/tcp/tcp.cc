@@ -17,6 +17,7 @@
 #include "netstack/tcp/output.h"
 #include "netstack/tcp/readiness.h"
 #include "netstack/tcp/receive_queue.h"
+#include "netstack/tcp/send_queue.h"
 #include "netstack/tcp/socket_options.h"
 #include "netstack/tcp/time_wait.h"
 #include "netstack/tcp/timers.h"
@@ -129,6 +130,16 @@ bool Tcp::FlushHeldReply(Instant now) { return userstack::tcp::FlushHeldReply(co
 Result<SendSpace> Tcp::ReserveSend(Connection& c, size_t wanted, Instant now) {
   return userstack::tcp::ReserveSend(context_, c, wanted, now);
 }
+
+uint32_t Tcp::ReserveApart(const Connection& c, size_t wanted, SendChunks* to) {
+  return userstack::tcp::ReserveApart(context_, c, wanted, to);
+}
+
+size_t Tcp::CommitApart(Connection& c, SendChunks* from, bool more, Instant now) {
+  return userstack::tcp::CommitApart(context_, c, from, more, now);
+}
+
+void Tcp::DropApart(SendChunks* chunks) { DropChunks(context_, chunks); }
 
 void Tcp::CommitSend(Connection& c, size_t filled) {
   userstack::tcp::CommitSend(context_, c, filled);

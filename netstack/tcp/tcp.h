@@ -47,6 +47,9 @@ class Tcp {
   Result<SendSpace> ReserveSend(Connection& connection, size_t wanted, Instant now);
   void CommitSend(Connection& connection, size_t filled);
   void SendCommitted(Connection& connection, bool more, Instant now);
+  uint32_t ReserveApart(const Connection& connection, size_t wanted, SendChunks* to);
+  size_t CommitApart(Connection& connection, SendChunks* from, bool more, Instant now);
+  void DropApart(SendChunks* chunks);
   // See Stack::HoldReply. HeldUntil: never when none is.
   void HoldReply(Connection& connection, Instant now);
   bool FlushHeldReply(Instant now);

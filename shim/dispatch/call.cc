@@ -20,10 +20,17 @@ SocketCall::SocketCall(int fd, Session::Look look) : session_(look) {
 }
 
 SocketCall::~SocketCall() {
-  if (watch_ == nullptr || session_.failed()) return;
-  Detach(*watch_, session_.core().wakes);
-  CurrentShared().watches.Delete(watch_);
-  Unpin(description_, session_.now());
+  if (session_.failed()) return;
+  if (watch_ != nullptr) {
+    Detach(*watch_, session_.core().wakes);
+    CurrentShared().watches.Delete(watch_);
+  }
+  if (holds_) Unpin(description_, session_.now());
+}
+
+void SocketCall::Hold() {
+  if (!holds_) Pin(description_);
+  holds_ = true;
 }
 
 bool SocketCall::OughtToLook() {
@@ -38,7 +45,7 @@ long SocketCall::Block(EventMask interest, Instant deadline) {
   if (watch_ == nullptr) {
     watch_ = CurrentShared().watches.New();
     if (watch_ == nullptr) return -ENOMEM;
-    Pin(description_);
+    Hold();
   }
   if (!watch_->set_node.linked() || watch_->interest != interest) {
     Detach(*watch_, session_.core().wakes);

@@ -48,6 +48,8 @@ class SocketCall {
   void TookEvent() {
     if (watch_ != nullptr) watch_->ready_node.Unlink();
   }
+  // The description stays until the call's end, whatever happens while the lock is free.
+  void Hold();
   // Sleeps until something of `interest` happens. 0: look again; -ETIME: the deadline has passed;
   // -EINTR: a handler ran (the caller decides about restarting); -ENOMEM; -ENETDOWN.
   long Block(EventMask interest, Instant deadline);
@@ -58,6 +60,7 @@ class SocketCall {
   Watch* watch_ = nullptr;
   long status_ = 0;
   bool exclusive_ = false;
+  bool holds_ = false;
 };
 
 // Repeats `attempt` until it returns something else than -EAGAIN, as a blocking socket call does.

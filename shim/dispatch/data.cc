@@ -24,15 +24,33 @@ bool HasNewsForNextCall(const Socket& socket, EventMask news) {
   return (socket.pollable.level & (kEventError | news)) != 0;
 }
 
+// The first bytes of a large write are copied while others use the stack, as one piece, so that
+// another writer's do not come between. Returns how many; 0: none, and nothing is changed.
+size_t SendApart(SocketCall& call, const IoVector& part, size_t left) {
+  if (part.Total() < Session::kBulk || !call.session().CopiesApart()) return 0;
+  tcp::SendChunks& filling = CurrentSleeper().filling;
+  const uint32_t reserved = call.stack().ReserveApart(call.socket(), part.Total(), &filling);
+  if (reserved == 0) return 0;
+  call.Hold();
+  call.session().FillApart(part);
+  if (call.session().failed()) return 0;
+  return call.stack().CommitApart(call.socket(), &filling, reserved < left, call.now());
+}
+
 long SendStream(SocketCall& call, const IoVector& data, int flags, bool nonblocking) {
   Socket& socket = call.socket();
   if (data.Total() >= Session::kBulk) call.session().LookBeforeBulk();
   IoWindow window(data);
   size_t sent = 0;
   const auto attempt = [&]() -> long {
+    bool last = true;
+    const size_t apart = flags == 0 ? SendApart(call, window.Part(&last), window.left()) : 0;
+    if (call.session().failed()) return -ENETDOWN;
+    sent += apart;
+    window.Advance(apart);
+    if (window.left() == 0 && apart != 0) return static_cast<long>(sent);
     do {
       if (sent != 0 && HasNewsForNextCall(socket, kEventHangUp)) return static_cast<long>(sent);
-      bool last = true;
       const IoVector part = window.Part(&last);
       const Result<size_t> result = call.stack().Send(socket, part, flags | (last ? 0 : MSG_MORE),
                                                       nullptr, 0, nullptr, call.now());

@@ -53,8 +53,17 @@ class FakeDevice : public backend::Device {
     return count;
   }
   Sent Transmit(Core&, const Frame& frame) override {
-    uint8_t bytes[kPrefix + 1024];
-    return Send(bytes, Encode(frame, bytes, sizeof(bytes)));
+    std::vector<uint8_t> bytes(kPrefix + frame.length());
+    return Send(bytes.data(), Encode(frame, bytes.data(), bytes.size()));
+  }
+  bool transmits_apart() const override { return true; }
+  Sent TransmitApart(const Frame& frame) override {
+    CountIfLockIsFree();
+    FakeState& fake = Fake();
+    __atomic_fetch_add(&fake.apart_begun, 1, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&fake.apart_waits, __ATOMIC_RELAXED)) ::poll(nullptr, 0, 1);
+    std::vector<uint8_t> bytes(kPrefix + frame.length());
+    return Send(bytes.data(), Encode(frame, bytes.data(), bytes.size()));
   }
   size_t Encode(const Frame& frame, uint8_t* out, size_t limit) override {
     const size_t size = kPrefix + frame.length();
@@ -70,11 +79,7 @@ class FakeDevice : public backend::Device {
     return size;
   }
   Sent TransmitEncoded(unsigned, const uint8_t* bytes, size_t size) override {
-    pthread_mutex_t* lock = &CurrentShared().lock;
-    if (pthread_mutex_trylock(lock) == 0) {
-      ++Fake().sent_without_lock;
-      pthread_mutex_unlock(lock);
-    }
+    CountIfLockIsFree();
     return Send(bytes, size);
   }
   int wait_descriptor() const override { return fd_; }
@@ -86,6 +91,13 @@ class FakeDevice : public backend::Device {
  private:
   // Of the device's own, in front of a frame, and not on the wire.
   static constexpr size_t kPrefix = 12;
+
+  static void CountIfLockIsFree() {
+    pthread_mutex_t* lock = &CurrentShared().lock;
+    if (pthread_mutex_trylock(lock) != 0) return;
+    ++Fake().sent_without_lock;
+    pthread_mutex_unlock(lock);
+  }
 
   Sent Send(const uint8_t* bytes, size_t size) {
     if (Fake().device_full) return Sent::kBusy;
@@ -109,17 +121,19 @@ FakeState& Fake() {
                                        kStackBytes);
 }
 
-void QueueFrame(const std::string& bytes) {
+void QueueFrame(const std::string& bytes, const void* flow) {
   Core& core = CurrentShared().stack->core();
   Frame* frame = core.frames.Allocate();
   const size_t header = std::min<size_t>(bytes.size(), 66);
   memcpy(frame->Append(static_cast<uint16_t>(header)), bytes.data(), header);
   if (const size_t rest = bytes.size() - header; rest > 0) {
-    Buffer* buffer = core.buffers.Allocate(BufferClass::kSmall);
+    const bool large = rest > kSmallBufferBytes;
+    Buffer* buffer = core.buffers.Allocate(large ? BufferClass::kLarge : BufferClass::kSmall);
     memcpy(buffer->bytes, bytes.data() + header, rest);
     if (!frame->AddSlice(buffer, 0, static_cast<uint32_t>(rest))) abort();
     core.buffers.Release(buffer);
   }
+  frame->flow = flow;
   Fake().output.PushBack(frame);
 }
 
@@ -151,9 +165,10 @@ void Wire::Send(uint32_t channel) const {
 std::string Wire::Receive(int milliseconds) const {
   pollfd entry{fd_, POLLIN, 0};
   if (poll(&entry, 1, milliseconds) != 1) return "";
-  char bytes[256];
-  const ssize_t n = recv(fd_, bytes, sizeof(bytes), 0);
-  return n < 0 ? "" : std::string(bytes, static_cast<size_t>(n));
+  std::string bytes(1 << 16, ' ');
+  const ssize_t n = recv(fd_, bytes.data(), bytes.size(), 0);
+  bytes.resize(n < 0 ? 0 : static_cast<size_t>(n));
+  return bytes;
 }
 
 }  // namespace userstack::shim
@@ -265,6 +280,7 @@ unsigned Stack::DeviceQueue(const Socket&) const { return 0; }
 const Pollable* Stack::DeviceQueueOwner(unsigned) const { return nullptr; }
 unsigned Stack::GiveDeviceQueue(Socket&, unsigned) { return 0; }
 void Stack::ReturnDeviceQueue(unsigned) {}
+void Stack::DropApart(tcp::SendChunks*) {}
 
 void Stack::CheckInvariants(const tcp::Connection**) const {
   while (State(this).hangs) {

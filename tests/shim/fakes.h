@@ -31,6 +31,8 @@ struct FakeState {
   uint64_t timer_fired = 0;
   uint64_t destroyed = 0;
   uint64_t sent_without_lock = 0;
+  uint64_t apart_begun = 0;  // atomic: frames that somebody began to write without the lock
+  bool apart_waits = false;  // atomic: and waits with meanwhile
   bool device_full = false;
   bool unfinished = false;
   bool unfinished_time_wait = false;
@@ -43,7 +45,7 @@ struct FakeState {
 // Only when attached.
 FakeState& Fake();
 // Queues a frame for the device, in which what is beyond its first bytes is a slice; with the lock.
-void QueueFrame(const std::string& bytes);
+void QueueFrame(const std::string& bytes, const void* flow = nullptr);
 // Publishes an event on a channel; with the lock.
 void Signal(unsigned channel);
 

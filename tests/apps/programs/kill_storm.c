@@ -1,11 +1,11 @@
-// kill_storm ADDRESS PEER PEER_PORT KILLS SEED FILE: three workers talk over the stack without pause,
-// among themselves (ADDRESS) and with an echo server on the kernel (PEER); one after the other is
-// killed at a random instant and replaced. The parent's own connections must go on. Prints
+// kill_storm ADDRESS PEER PEER_PORT KILLS SEED FILE: three workers talk over the stack without
+// pause, among themselves (ADDRESS) and with an echo server on the kernel (PEER); one after the
+// other is killed at a random instant and replaced. The parent's own connections must go on. Prints
 // "kills N answered N", or says after how many kills the stack was lost or stood still, or that a
 // worker received wrong bytes.
 // A worker is of one of two kinds, as its seed says: it exchanges small blocks, or has up to four
 // connections with the mirror (PEER_PORT + 1), each with a thread that sends FILE again and again
-// (sendfile) and one that waits in large reads.
+// (sendfile, or large writes) and one that waits in large reads.
 // kill_storm mirror ADDRESS PORT: sends back what it receives, in as large pieces.
 #include <arpa/inet.h>
 #include <errno.h>
@@ -129,6 +129,21 @@ static void* SendFile(void* argument) {
   }
 }
 
+static void* WriteLarge(void* argument) {
+  int fd = (int)(long)argument;
+  unsigned seed = (unsigned)fd;
+  for (size_t at = 0;;) {
+    size_t most = 1 + (size_t)rand_r(&seed) % (2 * kRead);
+    if (most > kFile - at) most = kFile - at;
+    ssize_t n = send(fd, content + at, most, MSG_NOSIGNAL);
+    if (n < 0 && errno == ENETDOWN) _exit(kLost);
+    if (n <= 0) break;
+    at = (at + (size_t)n) % kFile;
+  }
+  shutdown(fd, SHUT_RDWR);
+  return NULL;
+}
+
 // Every byte must be the file's, at its place, however the reads are cut.
 static void* ReadBack(void* argument) {
   int fd = (int)(long)argument;
@@ -157,7 +172,8 @@ static void Stream(unsigned seed) {
     int fds[kStreams];
     for (int i = 0; i < count; ++i) {
       fds[i] = Dial(&mirror);
-      pthread_create(&threads[2 * i], NULL, SendFile, (void*)(long)fds[i]);
+      pthread_create(&threads[2 * i], NULL, i % 2 == 0 ? WriteLarge : SendFile,
+                     (void*)(long)fds[i]);
       pthread_create(&threads[2 * i + 1], NULL, ReadBack, (void*)(long)fds[i]);
     }
     for (int i = 0; i < 2 * count; ++i) pthread_join(threads[i], NULL);

@@ -336,6 +336,108 @@ TEST_F(Reserving, SaysWhatSendWouldSay) {
   Close(&pair.client);
 }
 
+// Memory that is filled while others use the stack.
+class CopyingApart : public Mending {
+ protected:
+  Pair WithRoom() {
+    Pair pair = Connected(80);
+    EXPECT_EQ(Set(pair.client, SOL_SOCKET, SO_SNDBUF, 400000), 0);
+    return pair;
+  }
+  // How many bytes were reserved, and filled from `text`.
+  uint32_t Reserve(Sock& sock, const std::string& text, tcp::SendChunks* chunks) {
+    const uint32_t reserved = a().stack->ReserveApart(*sock.raw, text.size(), chunks);
+    size_t done = 0;
+    for (tcp::SendChunk* k = chunks->front(); k != nullptr; k = chunks->Next(k)) {
+      std::memcpy(k->buffer->bytes, text.data() + done, k->length);
+      done += k->length;
+    }
+    EXPECT_EQ(done, reserved);
+    return reserved;
+  }
+  size_t Commit(Sock& sock, tcp::SendChunks* chunks, bool more = false) {
+    const size_t committed = a().stack->CommitApart(*sock.raw, chunks, more, now());
+    a().stack->CheckInvariants();
+    return committed;
+  }
+};
+
+TEST_F(CopyingApart, WhatIsFilledMeanwhileArrivesInTheOrderOfTheCommits) {
+  Pair pair = WithRoom();
+  std::string sent, received;
+  for (int i = 0; i < 60; ++i) {
+    const std::string part(static_cast<size_t>(65536 + i * 9973 % 300000),
+                           static_cast<char>('a' + i % 26));
+    tcp::SendChunks chunks;
+    const uint32_t reserved = Reserve(pair.client, part, &chunks);
+    EXPECT_EQ(reserved % kLargeBufferBytes, 0u);
+    const std::string between(static_cast<size_t>(1 + i * 31), 'z');  // by another thread
+    if (const long n = Send(pair.client, between, MSG_DONTWAIT); n > 0) {
+      sent += between.substr(0, static_cast<size_t>(n));
+    }
+    Run(Duration::Milliseconds(1));
+    EXPECT_EQ(Commit(pair.client, &chunks, i % 3 == 0), reserved);
+    sent += part.substr(0, reserved);
+    received += Receive(pair.server).text;
+  }
+  EXPECT_GT(sent.size(), 1u << 20);
+  ASSERT_EQ(Send(pair.client, "end"), 3);
+  sent += "end";
+  for (int i = 0; i < 2000 && received.size() < sent.size(); ++i) {
+    Run(Duration::Milliseconds(1));
+    received += Receive(pair.server).text;
+  }
+  EXPECT_TRUE(received == sent);
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(CopyingApart, AStreamThatEndedMeanwhileTakesNothingAndKeepsItsErrorForTheNextCall) {
+  Pair pair = WithRoom();
+  ASSERT_EQ(Send(pair.client, "unread"), 6);
+  Run(Duration::Milliseconds(10));
+  const uint64_t before = a().stack->core().buffers.bytes_in_use();
+  tcp::SendChunks chunks;
+  EXPECT_EQ(Reserve(pair.client, std::string(200000, 'x'), &chunks), 3 * kLargeBufferBytes);
+  Close(&pair.server);  // with unread data: a reset
+  Run(Duration::Milliseconds(10));
+  EXPECT_EQ(Commit(pair.client, &chunks), 0u);
+  EXPECT_TRUE(chunks.empty());
+  EXPECT_EQ(a().stack->core().buffers.bytes_in_use(), before);
+  EXPECT_EQ(Reserve(pair.client, std::string(200000, 'x'), &chunks), 0u);
+  EXPECT_EQ(Send(pair.client, "x"), -ECONNRESET);
+  Close(&pair.client);
+}
+
+TEST_F(CopyingApart, NoMoreIsReservedThanASendWouldTake) {
+  Pair pair = WithRoom();
+  tcp::SendChunks chunks;
+  EXPECT_EQ(Reserve(pair.client, std::string(kLargeBufferBytes - 1, 'x'), &chunks), 0u);
+  wire_runs_ = false;
+  const std::string much(1 << 20, 'x');
+  for (uint32_t n = 1; n != 0;) {
+    n = Reserve(pair.client, much, &chunks);
+    EXPECT_EQ(Commit(pair.client, &chunks), n);
+  }
+  const long rest = Send(pair.client, much, MSG_DONTWAIT);
+  EXPECT_LT(rest, static_cast<long>(kLargeBufferBytes));
+  wire_runs_ = true;
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
+TEST_F(CopyingApart, WhatADeadProcessWasFillingGoesBack) {
+  Pair pair = WithRoom();
+  const uint64_t before = a().stack->core().buffers.bytes_in_use();
+  tcp::SendChunks chunks;
+  EXPECT_NE(Reserve(pair.client, std::string(200000, 'x'), &chunks), 0u);
+  Mend(a());
+  a().stack->DropApart(&chunks);
+  EXPECT_EQ(a().stack->core().buffers.bytes_in_use(), before);
+  Close(&pair.client);
+  Close(&pair.server);
+}
+
 TEST_F(StackTest, TcpTalksToItselfOverLoopback) {
   Sock listener = Tcp4(a());
   ASSERT_EQ(Bind(listener, At("127.0.0.1", 80)), 0);
