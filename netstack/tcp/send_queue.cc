@@ -39,8 +39,8 @@ SendChunk* NewChunk(Context& context, Connection& c, uint32_t wanted) {
 
 void DropChunk(Context& context, Connection& c, SendChunk* chunk) {
   c.queued_memory -= kChunkOverhead + chunk->length;
+  chunk->node.Unlink();  // first: a death in between may cost a buffer, not give it back twice
   context.core->buffers.Release(chunk->buffer);
-  chunk->node.Unlink();
   context.chunks.Delete(chunk);
 }
 
