@@ -34,7 +34,7 @@ constexpr Duration kPollInterval = Duration::Microseconds(50);
 constexpr Duration kReaderInterval = Duration::Microseconds(250);
 // Of several streams with a queue each, those that are not ready are looked at so often while
 // others are: one after the other in long turns, their bytes are found in the cache more often.
-constexpr Duration kQueueInterval = Duration::Milliseconds(4);
+constexpr Duration kQueueInterval = Duration::Milliseconds(1);
 // In kPollInterval a sender in bulk sends 256 KB, and as many are acknowledged in buffers that the
 // nearest cache still holds.
 constexpr Duration kBulkInterval = Duration::Microseconds(10);
