@@ -227,7 +227,6 @@ size_t TakeOneOf(unsigned queue, Instant now);
 void Drain(Instant now, bool all = true);
 // Says once what went wrong with the device. Not from a thread that has no stderr.
 void ReportProblem();
-void ReleaseSleeper(Sleeper* sleeper, Instant now);
 
 // With the lock, at its end: whoever sleeps on the device keeps the deadline that there is now.
 void KeepDeadline();
@@ -287,6 +286,12 @@ bool HasForgotten(Instant now);
 bool HasOpenQueues();
 // The pump's part: looks at what is forgotten, and closes what nobody needs.
 void TendQueues(Instant now);
+
+// --- sleepers (sleepers.cc) ---
+// This thread's record, with the lock. Null: out of memory.
+Sleeper* NewSleeper();
+// With the lock: of a thread that ends, or is no more.
+void ReleaseSleeper(Sleeper* sleeper, Instant now);
 // Rings or wakes one sleeper, or all of them. Without or with the lock.
 void WakeSleeper(const Sleeper& sleeper);
 void WakeEverybody();

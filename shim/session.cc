@@ -1,23 +1,15 @@
 // Session: one call's stay inside the stack. Lock, clock, input; at the end output, wake-ups,
-// unlock. Also the sleepers, which are how one thread finds another, in whatever process.
+// unlock.
 //
 // When the device is read: a read that finds nothing costs a system call, so a session looks only
 // when nobody has for kPollInterval; a call that is about to block or to say EAGAIN looks anyway
 // (Poll, Wait), and one with much to send looks more often (LookBeforeBulk). Between two looks a
 // busy program is at most kPollInterval behind the wire, which is less than the time a wake-up
 // takes.
-#include <sys/socket.h>
-#include <sys/un.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <iterator>
 
-#include "netstack/base/check.h"
 #include "shim/internal.h"
-#include "shim/real.h"
 #include "shim/signals.h"
 
 namespace userstack::shim {
@@ -50,8 +42,6 @@ constexpr unsigned kReadsPerWait = 64;
 constexpr Duration kSoon = Duration::Microseconds(200);
 // What is sent in a batch of events waits so long for the rest of them.
 constexpr Duration kLongestHold = Duration::Microseconds(200);
-constexpr long kFutexWake = 1;  // FUTEX_WAKE, shared between processes
-constexpr long kEveryWaiter = 0x7fffffff;
 
 static_assert(offsetof(Sleeper, waiter) == 0);
 Sleeper* SleeperOf(Waiter* waiter) { return reinterpret_cast<Sleeper*>(waiter); }
@@ -85,16 +75,6 @@ void CollectWakes(WakeBatch* batch) {
     Sleeper* sleeper = SleeperOf(waiter);
     if (sleeper != t_state.sleeper) batch->Add(sleeper);
   }
-}
-
-Sleeper* NewSleeper() {
-  Sleeper* sleeper = g_shared->sleepers.New();
-  if (sleeper == nullptr) return nullptr;
-  if (t_state.tid == 0) t_state.tid = static_cast<pid_t>(RawSyscall(SYS_gettid));
-  sleeper->pid = g_local.pid;
-  sleeper->tid = t_state.tid;
-  g_shared->all_sleepers.PushBack(sleeper);
-  return sleeper;
 }
 
 // What is kept for more to follow goes at a tick of the pump, at the latest. False: it does not
@@ -171,79 +151,6 @@ Instant MonotonicNow() {
 Process& CurrentProcess() { return *g_local.process; }
 Shared& CurrentShared() { return *g_shared; }
 Sleeper& CurrentSleeper() { return *t_state.sleeper; }
-
-void WakeSleeper(const Sleeper& sleeper) {
-  // Without the lock: it may be awake already and asleep again otherwise, which costs it a look.
-  if (__atomic_load_n(&sleeper.needs_doorbell, __ATOMIC_RELAXED)) {
-    SendRing(sleeper);
-  } else {
-    RawSyscall(SYS_futex, Word(&sleeper.waiter.wake_word), kFutexWake, kEveryWaiter);
-  }
-}
-
-void SendRing(const Sleeper& sleeper) {
-  if (sleeper.doorbell_length == 0) return;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  memcpy(address.sun_path, sleeper.doorbell, sleeper.doorbell_length);
-  const char ring = 1;
-  // EAGAIN: it rings already. ECONNREFUSED: its process is gone.
-  RawSyscall(SYS_sendto, g_local.ringer_descriptor, Word(&ring), 1, MSG_DONTWAIT | MSG_NOSIGNAL,
-             Word(&address), static_cast<long>(sizeof(sa_family_t) + sleeper.doorbell_length));
-}
-
-void WakeEverybody() {
-  for (Sleeper* s = g_shared->all_sleepers.front(); s != nullptr;
-       s = g_shared->all_sleepers.Next(s)) {
-    __atomic_store_n(&s->waiter.wake_word, 1, __ATOMIC_RELEASE);
-    if (s != t_state.sleeper) WakeSleeper(*s);
-  }
-}
-
-bool EnsureDoorbell(Sleeper& sleeper) {
-  if (t_state.doorbell < 0) {
-    const long fd = RawSyscall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return false;
-    const sa_family_t family = AF_UNIX;  // the kernel chooses an abstract name
-    RawSyscall(SYS_bind, fd, Word(&family), sizeof(family));
-    t_state.doorbell = MoveInternal(static_cast<int>(fd));
-    if (t_state.doorbell < 0) return false;
-    sleeper.doorbell_length = 0;
-  }
-  if (sleeper.doorbell_length != 0) return true;
-  sockaddr_un address{};
-  int length = sizeof(address);
-  if (RawSyscall(SYS_getsockname, t_state.doorbell, Word(&address), Word(&length)) != 0) {
-    return false;
-  }
-  const size_t path = static_cast<size_t>(length) - sizeof(sa_family_t);
-  if (path == 0 || path > sizeof(sleeper.doorbell)) return false;
-  memcpy(sleeper.doorbell, address.sun_path, path);
-  sleeper.doorbell_length = static_cast<uint8_t>(path);
-  return true;
-}
-
-void DrainDoorbell() {
-  char bytes[8];
-  while (RawSyscall(SYS_recvfrom, t_state.doorbell, Word(bytes), sizeof(bytes), MSG_DONTWAIT, 0,
-                    0) > 0) {
-  }
-}
-
-void ReleaseSleeper(Sleeper* sleeper, Instant now) {
-  Core& core = g_shared->stack->core();
-  StopAttending(sleeper);
-  if (g_shared->pump == sleeper) g_shared->pump = nullptr;
-  sleeper->waiter.node.Unlink();
-  DropApart(sleeper);
-  while (Watch* watch = sleeper->own_set.all.front()) {
-    Detach(*watch, core.wakes);
-    g_shared->watches.Delete(watch);
-  }
-  while (sleeper->pinned_count > 0) UnpinFrom(*sleeper, sleeper->pinned[0], now);
-  sleeper->node.Unlink();
-  g_shared->sleepers.Delete(sleeper);
-}
 
 namespace {
 
