@@ -113,6 +113,16 @@ class Mending : public StackTest {
   struct Pair {
     Sock client, server;
   };
+  // What of `sent` has not been received yet comes, too.
+  void ExpectAllAndClose(Pair* pair, const std::string& sent, std::string received) {
+    for (int i = 0; i < 2000 && received.size() < sent.size(); ++i) {
+      Run(Duration::Milliseconds(1));
+      received += Receive(pair->server).text;
+    }
+    EXPECT_TRUE(received == sent);
+    Close(&pair->client);
+    Close(&pair->server);
+  }
   Pair Connected(uint16_t port) {
     Sock listener = Tcp4(b());
     EXPECT_EQ(Bind(listener, At("10.0.0.2", port)), 0);
@@ -264,13 +274,7 @@ TEST_F(Reserving, WhatIsPutIntoTheReservationArrivesInTheOrderOfTheCalls) {
     if (n > 0) sent += part.substr(0, static_cast<size_t>(n));
     received += Receive(pair.server).text;
   }
-  for (int i = 0; i < 2000 && received.size() < sent.size(); ++i) {
-    Run(Duration::Milliseconds(1));
-    received += Receive(pair.server).text;
-  }
-  EXPECT_TRUE(received == sent);
-  Close(&pair.client);
-  Close(&pair.server);
+  ExpectAllAndClose(&pair, sent, received);
 }
 
 TEST_F(Reserving, AReservationOfWhichNothingCameLeavesNothing) {
@@ -383,13 +387,7 @@ TEST_F(CopyingApart, WhatIsFilledMeanwhileArrivesInTheOrderOfTheCommits) {
   EXPECT_GT(sent.size(), 1u << 20);
   ASSERT_EQ(Send(pair.client, "end"), 3);
   sent += "end";
-  for (int i = 0; i < 2000 && received.size() < sent.size(); ++i) {
-    Run(Duration::Milliseconds(1));
-    received += Receive(pair.server).text;
-  }
-  EXPECT_TRUE(received == sent);
-  Close(&pair.client);
-  Close(&pair.server);
+  ExpectAllAndClose(&pair, sent, received);
 }
 
 TEST_F(CopyingApart, AStreamThatEndedMeanwhileTakesNothingAndKeepsItsErrorForTheNextCall) {
